@@ -1,0 +1,6 @@
+"""The local status endpoint: what a node does, for people, scripts and Prometheus; served by `app`, read by the CLI."""
+
+from learnaed.status.files import create_token
+from learnaed.status.server import StatusSource, serve
+
+__all__ = ["StatusSource", "create_token", "serve"]

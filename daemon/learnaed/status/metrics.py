@@ -1,0 +1,82 @@
+"""The node's state as Prometheus text, for /metrics; every name is documented in docs/user-guide.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+__all__ = ["CONTENT_TYPE", "render"]
+
+# (metric without prefix, path in status(), what it says); a value that is missing or None gives no sample.
+_GAUGES = (
+    ("uptime_seconds", ("uptime",), "Seconds since the daemon started"),
+    ("slot", ("slot",), "Wall-clock slot that the node is in"),
+    ("slot_seconds", ("slot_seconds",), "Length of a slot"),
+    ("trainer_loss", ("trainer", "loss"), "Mean training loss of the last round"),
+    ("trainer_accuracy_ratio", ("trainer", "accuracy"), "Accuracy of the replica on held-out data, 0 to 1"),
+    ("trainer_accuracy_averaged_ratio", ("trainer", "accuracy_averaged"), "Accuracy of its running average"),
+    ("trainer_steps_per_second", ("trainer", "steps_per_second"), "Local training steps per second"),
+    ("ledger_updates", ("ledger", "updates"), "Updates in the ledger"),
+    ("ledger_authors", ("ledger", "authors"), "Nodes that authored updates in the ledger"),
+    ("ledger_missing", ("ledger", "missing"), "Updates known to exist and not here yet"),
+    ("network_peers", ("network", "peers"), "Connected peers"),
+)
+_COUNTERS = (
+    ("trainer_rounds", ("trainer", "rounds"), "Own rounds that were published"),
+    ("trainer_steps", ("trainer", "steps"), "Own training steps"),
+    ("trainer_samples", ("trainer", "samples"), "Own training samples"),
+    ("trainer_restarts", ("trainer", "restarts"), "Times that the trainer process was restarted"),
+    ("network_sent_bytes", ("network", "bytes_sent"), "Bytes sent to peers"),
+    ("network_received_bytes", ("network", "bytes_received"), "Bytes received from peers"),
+)
+_LABELS = ("version", "peer", "topic", "task", "swarm")
+
+
+def render(status: Mapping[str, Any], healthy: bool) -> bytes:
+    """Prometheus text (format 0.0.4) of one `status()`."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once(_families(status, healthy)))
+    return generate_latest(registry)
+
+
+class _Once(Collector):
+    def __init__(self, families: Iterable[Any]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Any]:
+        return self._families
+
+    def describe(self) -> Iterable[Any]:
+        return ()
+
+
+def _families(status: Mapping[str, Any], healthy: bool) -> Iterator[Any]:
+    info = {label: str(status.get(label) or "") for label in _LABELS}
+    yield InfoMetricFamily("learnae_node", "Who this node is", info)
+    state = GaugeMetricFamily("learnae_state", "1 for the state that the node is in", labels=["state"])
+    state.add_metric([str(status.get("state") or "unknown")], 1)
+    yield state
+    yield GaugeMetricFamily("learnae_healthy", "1 if the node does its work", float(healthy))
+    for name, path, text in _GAUGES:
+        if (value := _number(status, path)) is not None:
+            yield GaugeMetricFamily(f"learnae_{name}", text, value)
+    for name, path, text in _COUNTERS:
+        if (value := _number(status, path)) is not None:
+            yield CounterMetricFamily(f"learnae_{name}", text, value)
+    refused = CounterMetricFamily("learnae_refused", "Updates and messages refused, by reason", labels=["reason"])
+    for reason, count in dict(status.get("refused") or {}).items():
+        refused.add_metric([str(reason)], float(count))
+    yield refused
+
+
+def _number(status: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
+    value: Any = status
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None

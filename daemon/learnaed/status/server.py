@@ -1,0 +1,106 @@
+"""Serves the API on loopback with hypercorn and leaves `status.json` for clients while it runs; started by `app`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.trio import serve as serve_asgi
+
+from learnae.errors import ConfigError
+from learnaed import logs
+from learnaed.status import files
+from learnaed.status.api import StatusSource, build
+
+if TYPE_CHECKING:
+    # libp2p installs stubs for trio that lack its `TaskStatus`; at run time the two are the same thing.
+    from trio_typing import TaskStatus
+
+__all__ = ["StatusSource", "serve"]
+
+LOOPBACK = ("127.0.0.1", "::1")
+PORT_TRIES = 32
+
+log = logs.get("status")
+
+
+async def serve(
+    source: StatusSource,
+    bind: str,
+    port: int,
+    token: str,
+    *,
+    directory: Path | None = None,
+    task_status: TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled; `task_status` gets the URL once requests are answered.
+
+    Args:
+        source: what to show and steer.
+        bind: "127.0.0.1" or "::1"; never anything that another machine can reach.
+        port: first port to try; the next free of 32 is taken. 0: any free port.
+        token: bearer token that POST requests must carry; see `files.create_token`.
+        directory: profile directory for `status.json`, written (mode 0600) before `started`, removed at exit.
+
+    Raises:
+        ConfigError: `bind` is not a loopback address, or no port of those tried is free.
+        StoreError: `status.json` cannot be written.
+    """
+    listener = _listen(bind, port)
+    bound = listener.getsockname()[1]
+    url = f"http://[{bind}]:{bound}" if ":" in bind else f"http://{bind}:{bound}"
+    config = HypercornConfig()
+    # The descriptor's owner is hypercorn from here on, which closes it.
+    config.bind = [f"fd://{listener.detach()}"]
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.include_server_header = False
+    config.alpn_protocols = ["http/1.1"]
+    config.h11_max_incomplete_size = 16 * 1024
+    config.read_timeout = 30
+    config.graceful_timeout = 0.5
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_asgi, build(source, bound, token), config)
+        try:
+            if directory is not None:
+                about = source.status()
+                files.write_status(
+                    directory, {"url": url, "pid": os.getpid(), "peer": about.get("peer"), "topic": about.get("topic")}
+                )
+            log.info("status endpoint ready", url=url)
+            task_status.started(url)
+            await trio.sleep_forever()
+        finally:
+            if directory is not None:
+                files.remove_status(directory)
+
+
+def _listen(bind: str, port: int) -> socket.socket:
+    if bind not in LOOPBACK:
+        raise ConfigError(
+            f"the status endpoint cannot listen on {bind}: it steers the daemon, so other machines must not reach it. "
+            f"Use {' or '.join(LOOPBACK)}, and an SSH tunnel to watch from elsewhere."
+        )
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    ports = range(port, min(port + PORT_TRIES, 65536)) if port else (0,)
+    for candidate in ports:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if os.name == "posix":
+            # A port in TIME_WAIT is free; on Windows the option would share a port that is taken.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((bind, candidate))
+            # Of two daemons that bound the port at the same moment, only one may listen.
+            listener.listen(64)
+        except OSError:
+            listener.close()
+        else:
+            return listener
+    raise ConfigError(
+        f"no port from {ports[0]} to {ports[-1]} is free on {bind} for the status endpoint. "
+        "Say --status-port with another one, or 0 for any."
+    )
