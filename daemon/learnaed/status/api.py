@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -132,10 +133,11 @@ def _authorise(request: Request, token: str) -> None:
 
 async def _discard_body(request: Request) -> None:
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise HTTPException(413, f"the request body is larger than {MAX_BODY} bytes; a verb needs none")
+    async with aclosing(request.stream()) as body:
+        async for chunk in body:
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise HTTPException(413, f"the request body is larger than {MAX_BODY} bytes; a verb needs none")
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

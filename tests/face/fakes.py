@@ -1,0 +1,87 @@
+"""A made-up daemon for the tests of status server and CLI: believable answers, and a record of the verbs it got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from learnae.errors import DaemonError
+from learnae.peer import peer_id
+
+
+def fake_status(**changes: Any) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "version": "0.1.0",
+        "peer": peer_id(bytes(range(32))),
+        "topic": "test",
+        "task": "digits",
+        "profile": "default",
+        "state": "training",
+        "swarm": "ab" * 32,
+        "layout": "cd" * 32,
+        "slot": 123,
+        "slot_seconds": 10.0,
+        "uptime": 12.5,
+        "pid": 1,
+        "listen": ["/ip4/127.0.0.1/tcp/4117"],
+        "role": "full",
+        "trainer": {
+            "state": "training",
+            "pid": 2,
+            "restarts": 1,
+            "rounds": 7,
+            "steps": 350,
+            "samples": 11200,
+            "loss": 0.25,
+            "accuracy": 0.9,
+            "accuracy_averaged": None,
+            "digest": "ef" * 32,
+            "steps_per_second": 55.5,
+            "last_error": None,
+        },
+        "ledger": {"updates": 21, "authors": 3, "vector_digest": "12" * 32, "missing": 0, "vector": {"a": 7}},
+        "refused": {"forged": 2, 'odd "reason"\n': 1},
+        "network": {"peers": 2, "bytes_sent": 5000, "bytes_received": 7000},
+        "messages": [{"time": 1.0, "level": "info", "text": "hello"}],
+    }
+    return status | changes
+
+
+class FakeSource:
+    def __init__(self, **changes: Any) -> None:
+        self.state = fake_status(**changes)
+        self.verbs: list[str] = []
+        self.health = (True, "training")
+        self.broken = False
+        self.stopped = trio.Event()
+
+    def status(self) -> dict[str, Any]:
+        if self.broken:
+            raise ZeroDivisionError("a defect")
+        return self.state
+
+    def peers(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "peer": peer_id(bytes(32)),
+                "addresses": ["/ip4/127.0.0.1/tcp/1"],
+                "connected": True,
+                "swarm_match": True,
+                "state": "training",
+                "updates": 7,
+                "last_seen": 1.0,
+                "layout": "cd" * 32,
+                "problem": None,
+            }
+        ]
+
+    def healthy(self) -> tuple[bool, str]:
+        return self.health
+
+    async def command(self, verb: str) -> None:
+        if verb == "resume":
+            raise DaemonError("not paused, so there is nothing to resume. Say pause first.")
+        self.verbs.append(verb)
+        if verb == "stop":
+            self.stopped.set()
