@@ -1,0 +1,95 @@
+"""Pulls the payloads of announced updates from whoever holds them, a few at a time; part of the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from learnae.cid import raw_cid
+from learnae.coordinator.actions import Action, Fetch
+from learnae.coordinator.settings import Settings
+from learnae.vector import UpdateId
+from learnae.wire import Signed, Update
+
+_LONGEST_WAIT = 30.0
+
+
+@dataclass(slots=True)
+class _Pending:
+    signed: Signed[Update]
+    holders: list[bytes]
+    due: float = 0.0
+    wait: float = 1.0
+    running: bool = False
+    tried: set[bytes] = field(default_factory=set)
+
+
+class Fetcher:
+    """Updates whose signature is good and whose payload is not here yet.
+
+    Holders are tried in turn: who announced it, its author, then every member of the swarm; after all have failed,
+    again with growing pauses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pending: dict[UpdateId, _Pending] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __contains__(self, update: UpdateId) -> bool:
+        return update in self._pending
+
+    @property
+    def full(self) -> bool:
+        """No room for another update."""
+        return len(self._pending) >= self._settings.pending
+
+    def add(self, signed: Signed[Update], source: bytes) -> None:
+        """Fetch the payload of this update; or, if that is under way, note that `source` holds it too."""
+        pending = self._pending.setdefault((signed.author, signed.message.seq), _Pending(signed, []))
+        for holder in (source, signed.author):
+            if holder not in pending.holders:
+                pending.holders.append(holder)
+
+    def due(self, others: Iterable[bytes], reachable: Callable[[bytes], bool], now: float) -> list[Action]:
+        """The fetches to start now; `others` are the swarm's members, who may hold any update."""
+        actions: list[Action] = []
+        running = sum(pending.running for pending in self._pending.values())
+        everybody = list(others)
+        for update, pending in self._pending.items():
+            if running >= self._settings.parallel:
+                break
+            if pending.running or pending.due > now:
+                continue
+            candidates = [*pending.holders, *(key for key in everybody if key not in pending.holders)]
+            holder = next((key for key in candidates if key not in pending.tried and reachable(key)), None)
+            if holder is None:
+                pending.tried.clear()
+                pending.due = now + pending.wait
+                pending.wait = min(2 * pending.wait, _LONGEST_WAIT)
+                continue
+            pending.tried.add(holder)
+            pending.running = True
+            running += 1
+            actions.append(Fetch(update, holder, pending.signed.message.blocks))
+        return actions
+
+    def fetched(self, update: UpdateId, blocks: tuple[bytes, ...] | None) -> tuple[Signed[Update] | None, bool]:
+        """A fetch ended.
+
+        Returns:
+            The update if its payload is now complete, and whether the answer was a lie: other bytes than asked for.
+        """
+        pending = self._pending.get(update)
+        if pending is None:
+            return None, False
+        pending.running = False
+        if blocks is None:
+            return None, False
+        wanted = pending.signed.message.blocks
+        if len(blocks) != len(wanted) or any(raw_cid(block) != cid for block, cid in zip(blocks, wanted, strict=True)):
+            return None, True
+        del self._pending[update]
+        return pending.signed, False

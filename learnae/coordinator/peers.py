@@ -1,0 +1,64 @@
+"""What this node knows of the others on the topic, from their heartbeats; used by the coordinator and the status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from learnae.wire import Heartbeat
+
+MAX_PEERS = 4096
+
+
+@dataclass(slots=True)
+class Peer:
+    """One other node."""
+
+    key: bytes
+    connected: bool = False
+    heartbeat: Heartbeat | None = None
+    heard: float = 0.0
+    """When its last heartbeat came, by the own clock."""
+    differences: list[str] = field(default_factory=list)
+    """Why its updates cannot be added to ours, if so."""
+    asked_genesis: float = -1e9
+    """When its genesis was asked for last."""
+
+    def live(self, now: float, expiry: float) -> bool:
+        """Whether it was heard of recently and has not said goodbye."""
+        return self.heartbeat is not None and self.heartbeat.state != "leaving" and now - self.heard <= expiry
+
+
+class PeerTable:
+    """All other nodes, bounded: the one not heard of for longest makes room."""
+
+    def __init__(self) -> None:
+        self._peers: dict[bytes, Peer] = {}
+
+    def get(self, key: bytes) -> Peer:
+        """The peer with this key, new if need be."""
+        peer = self._peers.get(key)
+        if peer is None:
+            if len(self._peers) >= MAX_PEERS:
+                stale = min((p for p in self._peers.values() if not p.connected), key=lambda p: p.heard, default=None)
+                if stale is not None:
+                    del self._peers[stale.key]
+            peer = self._peers[key] = Peer(key)
+        return peer
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._peers
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(list(self._peers.values()))
+
+    def members(self, swarm: bytes | None, now: float, expiry: float) -> list[Peer]:
+        """Live peers that train the same model."""
+        return [
+            peer
+            for peer in self._peers.values()
+            if swarm is not None
+            and peer.heartbeat is not None
+            and peer.heartbeat.swarm == swarm
+            and peer.live(now, expiry)
+        ]

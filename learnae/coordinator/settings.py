@@ -1,0 +1,29 @@
+"""The coordinator's time constants, in seconds; the simulator varies them to find good ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Defaults suit a LAN and home links alike."""
+
+    heartbeat: float = 2.0
+    """Between two heartbeats. Shorter repairs losses sooner and costs about 0.3 kB each, to every peer."""
+    expiry: float = 8.0
+    """Without a heartbeat for so long a peer no longer counts. Longer keeps shares too small after a crash."""
+    join_wait: float = 3.0
+    """How long a new node listens for others before it starts to train alone."""
+    repair_grace: float = 0.5
+    """How long an update may be on its way before it counts as lost."""
+    retry: float = 2.0
+    """Before a failed exchange is tried again with the same peer."""
+    settle_linger: float = 4.0
+    """How long a finished node stays when others go on: those that finish at the same time are heard of by then."""
+    settle_timeout: float = 20.0
+    """A finished node leaves after so long, and two slots, even when nobody confirms that its updates arrived."""
+    parallel: int = 4
+    """Most exchanges of each kind at a time."""
+    pending: int = 1024
+    """Most updates whose payload is still to be fetched."""

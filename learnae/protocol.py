@@ -1,0 +1,202 @@
+"""The trainer protocol: what the daemon and a trainer process say to each other, as CBOR frames over a private pipe.
+
+Both ends are the user's own, so these messages are checked for sense but not against malice. A frame is a 4-byte
+little-endian length and a CBOR list: the message's name and its fields. The trainer sends `Hello` first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import cbor2
+
+from learnae.errors import TrainerError
+
+MAX_FRAME = 320 * 1024 * 1024
+_LENGTH = struct.Struct("<I")
+
+
+# --- the daemon says
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The first message to a trainer that the daemon started: what to train, and where to keep its state."""
+
+    task: str
+    data: str | None
+    shard: str
+    skew: float | None
+    seed: int
+    threads: int | None
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add an update to the replica, once."""
+
+    author: bytes
+    seq: int
+    samples: int
+    parts: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The round that was handed in is stored under this id: add it to the replica."""
+
+    author: bytes
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetMode:
+    """train, pause or finish."""
+
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetShare:
+    """The weight of this node's rounds from now on."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Evaluate and report now; sent when everything was handed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Save the state and exit."""
+
+
+# --- the trainer says
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The model is built, or restored with these updates already applied."""
+
+    genesis: list[Any]
+    applied: list[Any]
+    parameters: int
+    local: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDone:
+    """An encoded round; the trainer waits for `Accepted`."""
+
+    parts: list[bytes]
+    samples: int
+    share: float
+    norm: float
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How training goes; `final` answers `Evaluate`. Digest and metrics are of the last time they were computed."""
+
+    rounds: int
+    steps: int
+    samples: int
+    samples_per_second: float
+    steps_per_second: float
+    loss: float | None
+    metrics: dict[str, float]
+    averaged: dict[str, float]
+    digest: bytes
+    alarms: list[str]
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last round is accepted; no more will come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """This update's payload could not be decoded."""
+
+    author: bytes
+    seq: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The task cannot go on; `fatal` if starting again cannot help."""
+
+    message: str
+    traceback: str
+    fatal: bool
+
+
+TrainerMessage: TypeAlias = (
+    Setup
+    | Add
+    | Accepted
+    | SetMode
+    | SetShare
+    | Evaluate
+    | Stop
+    | Hello
+    | RoundDone
+    | Report
+    | Finished
+    | Void
+    | Failed
+)
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in TrainerMessage.__args__}
+
+
+def to_frame(message: TrainerMessage) -> bytes:
+    """A message as a frame."""
+    values = [getattr(message, field.name) for field in dataclasses.fields(message)]
+    body = cbor2.dumps([type(message).__name__, *values])
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Turns a stream of bytes, cut anywhere, into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[TrainerMessage]:
+        """The messages that `data` completes.
+
+        Raises:
+            TrainerError: the other end does not speak this protocol.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME:
+                raise TrainerError(f"a frame of {length} bytes; the other end does not speak the trainer protocol")
+            stop = _LENGTH.size + length
+            if len(self._buffer) < stop:
+                return
+            body = bytes(self._buffer[_LENGTH.size : stop])
+            del self._buffer[:stop]
+            yield _message(body)
+
+
+def _message(body: bytes) -> TrainerMessage:
+    try:
+        name, *values = cbor2.loads(body)
+        message: TrainerMessage = _KINDS[name](*values)
+    except (cbor2.CBORError, KeyError, TypeError, ValueError) as error:
+        raise TrainerError(f"a frame that the trainer protocol does not know: {error}") from error
+    return message
