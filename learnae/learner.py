@@ -1,0 +1,267 @@
+"""The learner: the numeric half of a node, without network or clock; driven by the trainer process and by benchmarks.
+
+Names as in the DiLoCo papers: *phi* are the weights that the swarm shares, here the replica; *theta* are the model's
+own weights, which local steps move away from phi until the round ends.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from learnae.codec import CodecSettings, Encoder, decode_part
+from learnae.errors import CodecError, LearnerError
+from learnae.model import add, describe, gather, scatter
+from learnae.replica import Replica, unit_exponents
+from learnae.task import Shard, Task
+
+AVERAGING: Final = 0.5
+"""Weight of the newest replica in the running average: with one tick per round it spans about one round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a finished round offers to the swarm.
+
+    ``parts``: the update's payload. ``samples``, ``steps``: the local work behind it. ``loss``: mean training loss,
+    None without steps. ``norm``: Euclidean norm of the pseudo-gradient, before compression and share.
+    """
+
+    parts: list[bytes]
+    samples: int
+    steps: int
+    loss: float | None
+    norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerStatistics:
+    """Totals of this learner: own work, updates applied (own ones too) and void, samples behind what was applied."""
+
+    rounds: int
+    steps: int
+    samples: int
+    applied: int
+    void: int
+    samples_seen: int
+    headroom: float
+    alarms: tuple[str, ...]
+
+
+class Learner:
+    """Trains ``task`` on ``shard`` and keeps the replica. Nothing here is safe to call from two threads at once.
+
+    ``codec`` shapes the own updates, ``seed`` orders the own data. The initial weights come from the task's seed
+    alone, so that every member starts from equal ones; ``genesis_digest`` is their digest. ``seed`` is also given to
+    torch's global generator, which dropout draws from. Raises `LayoutError` for a model that cannot be shared.
+    """
+
+    def __init__(self, task: Task, shard: Shard, codec: CodecSettings | None = None, seed: int = 0) -> None:
+        self.task = task
+        self.shard = shard
+        self.seed = seed
+        torch.manual_seed(task.seed)
+        self.model = task.model()
+        torch.manual_seed(seed)
+        self.layout = describe(self.model)
+        weights = gather(self.model)
+        self.exponents = unit_exponents(self.layout, weights)
+        self.replica = Replica.from_weights(self.layout, self.exponents, weights)
+        self.genesis_digest = self.replica.digest()
+        self.encoder = Encoder(self.layout, self.exponents, codec)
+        self._units = np.ldexp(np.float32(1), np.array(self.exponents, np.int32))
+        self._average = self.replica.read()
+        self._base = np.empty(self.layout.size, np.float32)
+        self.samples_seen = self.rounds = self.steps = self.samples = self.applied = self.void = 0
+        self._drawn = self._round_samples = 0
+        self._losses: list[float] = []
+        self._batches = task.batches(shard, seed)
+        self._reset_optimizer()
+        self._start_round()
+
+    def step(self) -> float:
+        """One local step. Returns its loss; one that is not finite ends all training of the round.
+
+        Raises `LearnerError` if the task has no more batches.
+        """
+        batch = next(self._batches, None)
+        if batch is None:
+            raise LearnerError(f"task {self.task.name!r} ran out of batches: its batches() must go on for ever")
+        self._drawn += 1
+        multiplier = self.task.learning_rate(self.samples_seen)
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate if multiplier is None else rate * multiplier
+        self.model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self.task.loss(self.model, batch)
+        value = float(loss.detach())
+        if math.isfinite(value):
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.task.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.task.max_grad_norm, foreach=True)
+            self._optimizer.step()
+        self._losses.append(value)
+        self._round_samples += self.task.batch_size(batch)
+        return value
+
+    def finish_round(self, share: float) -> Round:
+        """Encode what the local steps since the last round have changed; ``share``: this node's part of the swarm.
+
+        Replica and theta stay as they are until `accept`. Raises `LearnerError` if a loss or a weight is not finite:
+        then nothing is to be published, and theta, local buffers and optimiser are back where the round began.
+        """
+        delta = gather(self.model)
+        delta -= self._base
+        norm = float(np.linalg.norm(delta.astype(np.float64)))
+        if not (math.isfinite(norm) and all(map(math.isfinite, self._losses))):
+            _copy(self.model.buffers(), self._saved_buffers)
+            self._reset_optimizer()
+            self._start_round()
+            raise LearnerError(
+                "the loss or the weights became NaN or infinite; this round is dropped and training restarts from the "
+                "swarm's weights: if it happens again, lower the learning rate or look for bad samples in the data"
+            )
+        parts = self.encoder.encode(delta, share)
+        loss = math.fsum(self._losses) / len(self._losses) if self._losses else None
+        self.rounds += 1
+        self.steps += len(self._losses)
+        self.samples += self._round_samples
+        return Round(parts, self._round_samples, len(self._losses), loss, norm)
+
+    def accept(self, parts: Sequence[bytes], samples: int) -> None:
+        """The own update is stored for good: add it to the replica as everybody will; the next round starts there.
+
+        The caller sees to it that each update, own or remote, is given exactly once. Raises `CodecError` if it is void.
+        """
+        for index, delta in [decode_part(self.layout, part) for part in parts]:
+            self.replica.apply(index, delta)
+        self.applied += 1
+        self.samples_seen += samples
+        self._start_round()
+
+    def apply(self, parts: Sequence[bytes], samples: int) -> bool:
+        """Add a remote update to the replica and, in place, to the model, between two local steps.
+
+        Returns False, and changes nothing, if the update is void: any of its parts malformed. That depends on the bytes
+        alone, so it is void on every node.
+        """
+        try:
+            decoded = [decode_part(self.layout, part) for part in parts]
+        except CodecError:
+            self.void += 1
+            return False
+        for index, delta in decoded:
+            self.replica.apply(index, delta)
+            tensor = np.searchsorted(self.layout.offsets, index, side="right") - 1
+            # The base moves as far as theta really did: what rounding swallowed is not mistaken for local progress.
+            self._base[index] += add(self.model, index, delta.astype(np.float32) * self._units[tensor])
+        self.applied += 1
+        self.samples_seen += samples
+        return True
+
+    def evaluate(self, averaged: bool = False) -> dict[str, float]:
+        """The task's figures for the swarm's weights, exact or as their running average; theta is left as it was."""
+        theta = [parameter.detach().clone() for parameter in self.model.parameters()]
+        scatter(self.model, self._average if averaged else self.replica.read())
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                return self.task.evaluate(self.model)
+        finally:
+            _copy(self.model.parameters(), theta)
+
+    def tick_average(self) -> None:
+        """Take the replica into the running average; to be called once per slot."""
+        self._average += np.float32(AVERAGING) * (self.replica.read() - self._average)
+
+    def averaged(self) -> NDArray[np.float32]:
+        """A copy of the running average of the weights, float32[D]."""
+        return self._average.copy()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that a restart needs to go on exactly here, as named arrays. ``torch`` holds a `torch.save` archive."""
+        local = {
+            "parameters": [parameter.detach() for parameter in self.model.parameters()],
+            "buffers": list(self.model.buffers()),
+            "saved_buffers": self._saved_buffers,
+            "optimizer": self._optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        archive = io.BytesIO()
+        torch.save(local, archive)
+        counters = [
+            *(self.samples_seen, self.rounds, self.steps, self.samples, self.applied, self.void),
+            *(self._drawn, self._round_samples),
+        ]
+        return {
+            **self.encoder.state(),
+            "replica": self.replica.weights.copy(),
+            "average": self._average.copy(),
+            "base": self._base.copy(),
+            "losses": np.array(self._losses, np.float64),
+            "counters": np.array(counters, np.int64),
+            "torch": np.frombuffer(archive.getvalue(), np.uint8),
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a `state` of the same task, shard and seed. The data are drawn again up to where they were.
+
+        Raises `LearnerError` if the state belongs to another model or is damaged; the learner is then of no use.
+        """
+        try:
+            self.encoder.load_state(state)
+            self.replica = Replica(self.layout, self.exponents, np.array(state["replica"]))
+            self._average[...] = state["average"]
+            self._base[...] = state["base"]
+            local = torch.load(io.BytesIO(state["torch"].tobytes()), weights_only=True)
+            self._optimizer.load_state_dict(local["optimizer"])
+            _copy(self.model.parameters(), local["parameters"])
+            _copy(self.model.buffers(), local["buffers"])
+            self._saved_buffers = local["saved_buffers"]
+            torch.set_rng_state(local["random"])
+            self._losses = state["losses"].tolist()
+            counters = state["counters"].tolist()
+            self.samples_seen, self.rounds, self.steps, self.samples, self.applied, self.void = counters[:6]
+            self._drawn, self._round_samples = counters[6:]
+        except Exception as error:
+            raise LearnerError(
+                f"the trainer's stored state does not fit this task ({type(error).__name__}: {error}): "
+                "start with a fresh profile, or with the task that wrote it"
+            ) from error
+        self._batches = self.task.batches(self.shard, self.seed)
+        for _ in range(self._drawn):
+            next(self._batches)
+
+    def statistics(self) -> LearnerStatistics:
+        """Counters, and how near the replica is to its range."""
+        replica = self.replica.statistics()
+        return LearnerStatistics(
+            *(self.rounds, self.steps, self.samples, self.applied, self.void, self.samples_seen),
+            *(replica.headroom, replica.alarms),
+        )
+
+    def _start_round(self) -> None:
+        """Theta := phi."""
+        scatter(self.model, self.replica.read(self._base))
+        self._base[:] = gather(self.model)
+        self._saved_buffers = [buffer.clone() for buffer in self.model.buffers()]
+        self._losses = []
+        self._round_samples = 0
+
+    def _reset_optimizer(self) -> None:
+        self._optimizer = self.task.optimizer(self.model)
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
+
+
+@torch.no_grad()
+def _copy(targets: Iterable[torch.Tensor], values: Iterable[torch.Tensor]) -> None:
+    for target, value in zip(targets, values, strict=True):
+        target.copy_(value)

@@ -1,0 +1,105 @@
+"""A torch model as one flat vector of its shared weights; used by the learner and by export.
+
+All functions agree on what is shared: the floating-point parameters that require a gradient, in the order of
+``model.named_parameters()``, tied ones once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from learnae.errors import LayoutError
+from learnae.layout import Layout, TensorSpec
+
+
+def describe(model: nn.Module) -> Layout:
+    """The layout of ``model``: what is shared, and what stays local.
+
+    Raises `LayoutError` if parameters have no values yet (lazy modules, the meta device), are complex, or if no
+    floating-point parameter requires a gradient.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor) or tensor.is_meta:
+            raise LayoutError(
+                f"tensor {name!r} has no values yet: give the layer its input size, or run the model once on a sample"
+            )
+    for name, parameter in model.named_parameters():
+        if parameter.is_complex():
+            raise LayoutError(
+                f"tensor {name!r} is complex, which cannot be shared: hold its real and imaginary parts as real tensors"
+            )
+    shared = [_spec(name, parameter) for name, parameter in _shared(model)]
+    if not shared:
+        raise LayoutError("the model has no trainable floating-point parameters, so there is nothing to train together")
+    frozen = [_spec(name, parameter) for name, parameter in model.named_parameters() if not _takes_part(parameter)]
+    buffers = [_spec(name, buffer) for name, buffer in model.named_buffers()]
+    return Layout(tuple(shared), tuple(frozen + buffers))
+
+
+def gather(model: nn.Module) -> NDArray[np.float32]:
+    """A copy of the shared weights as float32[D]; 64-bit weights are rounded."""
+    parts = [parameter.detach().reshape(-1).to("cpu", torch.float32) for _, parameter in _shared(model)]
+    weights: NDArray[np.float32] = torch.cat(parts).numpy()
+    return weights
+
+
+@torch.no_grad()
+def scatter(model: nn.Module, weights: NDArray[np.float32]) -> None:
+    """Set the shared weights to ``weights`` (float32[D]), each rounded to the parameter's own data type.
+
+    Raises `LayoutError` if the model does not have D shared weights (any more).
+    """
+    flat = torch.from_numpy(weights)
+    start = 0
+    for _, parameter in _shared(model):
+        values = flat[start : start + parameter.numel()]
+        if len(values) == parameter.numel():
+            parameter.copy_(values.view_as(parameter))
+        start += parameter.numel()
+    if start != len(flat):
+        raise LayoutError(
+            f"the model shares {start} weights where {len(flat)} were expected: "
+            "do not add, remove, freeze or unfreeze parameters while it trains in a swarm"
+        )
+
+
+@torch.no_grad()
+def add(model: nn.Module, index: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add ``values`` (float32[k]) to the shared weights at ``index`` (int64[k], increasing), in place.
+
+    Returns by how much each weight really moved (float32[k]): less than asked where its data type is coarse.
+    """
+    moved = np.empty(len(index), np.float32)
+    start = first = 0
+    for _, parameter in _shared(model):
+        last = int(np.searchsorted(index, start + parameter.numel()))
+        if last > first:
+            flat = parameter.view(-1) if parameter.is_contiguous() else parameter.reshape(-1)
+            where = torch.from_numpy(index[first:last] - start).to(flat.device)
+            before = flat[where]
+            after = (before + torch.from_numpy(values[first:last]).to(flat.device)).to(flat.dtype)
+            flat[where] = after
+            if not parameter.is_contiguous():
+                parameter.copy_(flat.view_as(parameter))
+            moved[first:last] = (after.float() - before.float()).cpu().numpy()
+        first = last
+        start += parameter.numel()
+    return moved
+
+
+def _shared(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, parameter) for name, parameter in model.named_parameters() if _takes_part(parameter))
+
+
+def _takes_part(parameter: nn.Parameter) -> bool:
+    return parameter.is_floating_point() and parameter.requires_grad
+
+
+def _spec(name: str, tensor: torch.Tensor) -> TensorSpec:
+    return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
