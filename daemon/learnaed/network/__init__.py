@@ -1,0 +1,8 @@
+"""The node's network: libp2p host, pubsub, requests, discovery and dialling. The only package that imports libp2p."""
+
+from __future__ import annotations
+
+from learnaed.network.node import Network
+from learnaed.network.settings import NetworkSettings, NetworkStatistics
+
+__all__ = ["Network", "NetworkSettings", "NetworkStatistics"]

@@ -1,0 +1,168 @@
+"""Who could be reached where, and the task that keeps trying; used by `Network`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import trio
+
+from learnae.errors import NetworkError
+from learnaed.network.addresses import Address
+from learnaed.network.settings import Counters
+
+_log = logging.getLogger(__name__)
+
+MAX_PEERS = 1000
+MAX_ADDRESSES = 8
+PARALLEL_DIALS = 4
+DIAL_SECONDS = 6.0
+FIRST_RETRY = 1.0
+LAST_RETRY = 60.0
+# Both sides of a new pair know of each other at the same time: the smaller id dials, the other waits this long.
+POLITE_WAIT = 2.0
+
+
+Dial = Callable[[Address], Awaitable[None]]
+
+
+class Source(IntEnum):
+    """Where an address comes from, the most trusted last."""
+
+    HEARD = 0
+    DISCOVERED = 1
+    WORKED = 2
+    GIVEN = 3
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A peer that is not us, with its addresses (oldest first) and its next dial."""
+
+    peer: str
+    addresses: dict[Address, Source] = field(default_factory=dict)
+    failures: int = 0
+    due: float = math.inf
+    dialling: bool = False
+
+    def add(self, address: Address, source: Source) -> None:
+        self.addresses[address] = max(source, self.addresses.pop(address, source))
+        while len(self.addresses) > MAX_ADDRESSES:
+            del self.addresses[min(self.addresses, key=self.addresses.__getitem__)]
+
+    def ordered(self) -> list[Address]:
+        """Newest discovered or proven addresses first."""
+        return sorted(list(self.addresses)[::-1], key=lambda address: -min(self.addresses[address], Source.WORKED))
+
+    @property
+    def trust(self) -> Source:
+        return max(self.addresses.values(), default=Source.HEARD)
+
+
+class Dialer:
+    """Keeps connections to all candidates: jittered exponential backoff, few dials at once, never ourselves."""
+
+    def __init__(self, own: str, counters: Counters, blocked: Collection[str], seed: int | None = None) -> None:
+        self._own = own
+        self._counters = counters
+        self._blocked = blocked
+        self._random = random.Random(seed)
+        self._candidates: dict[str, Candidate] = {}
+        self._wake = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def add(self, addresses: Iterable[Address], source: Source, now: float) -> None:
+        """Learn addresses (each with its peer id). Seen anew by discovery, a peer is dialled without backoff."""
+        for address in addresses:
+            peer = address.peer
+            if peer is None or peer == self._own or not address.dialable:
+                continue
+            candidate = self._candidates.get(peer)
+            if candidate is None:
+                if len(self._candidates) >= MAX_PEERS and not self._forget_one(source):
+                    continue
+                candidate = self._candidates[peer] = Candidate(peer)
+            known = address.of(None) in candidate.addresses
+            candidate.add(address.of(None), source)
+            if source is Source.DISCOVERED or not known:
+                candidate.failures = 0
+                candidate.due = min(candidate.due, now + self._politeness(candidate))
+        self._wake.set()
+
+    def _forget_one(self, source: Source) -> bool:
+        """Make room by dropping the least trusted, longest failing candidate, unless all are better than `source`."""
+        worst = min(self._candidates.values(), key=lambda c: (c.trust, -c.failures))
+        if worst.trust > source or worst.dialling:
+            return False
+        del self._candidates[worst.peer]
+        return True
+
+    def _politeness(self, candidate: Candidate) -> float:
+        if candidate.trust is Source.GIVEN or self._own < candidate.peer:
+            return self._random.uniform(0.0, 0.1)
+        return POLITE_WAIT + self._random.uniform(0.0, 0.5)
+
+    def lost(self, peer: str, now: float) -> None:
+        """A connection ended: dial again soon, as for a new peer."""
+        candidate = self._candidates.get(peer)
+        if candidate is not None:
+            candidate.due = now + 0.2 + self._politeness(candidate)
+            self._wake.set()
+
+    def worked(self) -> dict[str, list[str]]:
+        """Addresses that led to their peer in this run or were remembered from an earlier one."""
+        found: dict[str, list[str]] = {}
+        for candidate in self._candidates.values():
+            proven = [a for a, source in candidate.addresses.items() if source >= Source.WORKED]
+            if proven:
+                found[candidate.peer] = [str(address.of(candidate.peer)) for address in proven]
+        return found
+
+    async def run(self, dial: Dial, connected: Collection[str], max_connections: int) -> None:
+        """Dial for ever. `dial` connects to one address (with its peer id) or raises NetworkError."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._wake = trio.Event()
+                now = trio.current_time()
+                due = [c for c in self._candidates.values() if self._wanted(c, connected)]
+                due.sort(key=lambda candidate: candidate.due)
+                busy = sum(candidate.dialling for candidate in self._candidates.values())
+                room = min(PARALLEL_DIALS, max_connections - len(connected)) - busy
+                for candidate in due[: max(room, 0)]:
+                    if candidate.due <= now:
+                        candidate.dialling = True
+                        nursery.start_soon(self._dial, candidate, dial)
+                waiting = [candidate.due for candidate in due if candidate.due > now]
+                with trio.move_on_at(min(waiting, default=math.inf)):
+                    await self._wake.wait()
+
+    def _wanted(self, candidate: Candidate, connected: Collection[str]) -> bool:
+        return not candidate.dialling and candidate.peer not in connected and candidate.peer not in self._blocked
+
+    async def _dial(self, candidate: Candidate, dial: Dial) -> None:
+        try:
+            for address in candidate.ordered():
+                self._counters.dials += 1
+                try:
+                    with trio.fail_after(DIAL_SECONDS):
+                        await dial(address.of(candidate.peer))
+                except (NetworkError, trio.TooSlowError) as error:
+                    self._counters.dial_failures += 1
+                    _log.debug("could not reach %s at %s: %s", candidate.peer, address, error)
+                else:
+                    candidate.failures = 0
+                    candidate.add(address, Source.WORKED)
+                    break
+            else:
+                candidate.failures += 1
+        finally:
+            candidate.dialling = False
+            wait = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(candidate.failures, 10))
+            candidate.due = trio.current_time() + wait * self._random.uniform(0.5, 1.0)
+            self._wake.set()
