@@ -135,6 +135,13 @@ class Void:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """Something went wrong that the trainer could get over; for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The task cannot go on; `fatal` if starting again cannot help."""
 
@@ -156,6 +163,7 @@ TrainerMessage: TypeAlias = (
     | Report
     | Finished
     | Void
+    | Warned
     | Failed
 )
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in TrainerMessage.__args__}

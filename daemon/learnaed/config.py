@@ -12,20 +12,14 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from learnae.errors import ConfigError, WireError
+from learnae.home import default_home
 from learnae.peer import public_key
 
 ENVIRONMENT_PREFIX = "LEARNAE_"
 FILE_NAME = "learnae.toml"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
-
-
-def default_home() -> Path:
-    """Where profiles live unless `--home` says otherwise: the user's data directory of this system."""
-    return Path(platformdirs.user_data_dir("learnae"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-FILE_NAME = "learnaed.log"
+from learnae.home import LOG_FILE
+
 FILE_BYTES = 5 * 1024 * 1024
 FILE_BACKUPS = 2
 
@@ -75,7 +76,7 @@ def configured(level: str, style: str, stream: TextIO | None = None) -> Iterator
 @contextmanager
 def to_file(directory: Path, style: str) -> Iterator[Path]:
     """Write the same logs to `learnaed.log` in the profile directory too, rotated at 5 MiB, two old files kept."""
-    path = directory / FILE_NAME
+    path = directory / LOG_FILE
     handler = logging.handlers.RotatingFileHandler(path, "a", FILE_BYTES, FILE_BACKUPS, encoding="utf-8")
     with _attached(handler, _formatter(style, colours=False)):
         yield path

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from learnae.errors import StoreError
-
-STATUS_FILE = "status.json"
-TOKEN_FILE = "token"
+from learnae.home import STATUS_FILE, TOKEN_FILE
 
 
 def create_token(directory: Path) -> str:

@@ -63,6 +63,12 @@ def save_checkpoint(directory: Path, learner: Learner, saved: Checkpoint) -> Non
         ) from error
 
 
+def set_aside(directory: Path) -> None:
+    """Rename a damaged checkpoint, so that the next start does not stumble over it again."""
+    path = directory / FILE_NAME
+    path.replace(path.with_suffix(".damaged"))
+
+
 def load_checkpoint(directory: Path, learner: Learner) -> Checkpoint | None:
     """Bring the learner to its saved state; None, with the learner untouched, if there is none for this model."""
     path = directory / FILE_NAME
@@ -79,8 +85,7 @@ def load_checkpoint(directory: Path, learner: Learner) -> Checkpoint | None:
         saved = Checkpoint(VersionVector.from_wire(rows), about["rounds"], outbox and RoundDone(*outbox))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise LearnerError(
-            f"the trainer's state in {path} is damaged ({error}). Move the file away: the model is then rebuilt from "
-            "the updates in the ledger"
+            f"the trainer's state in {path} is damaged ({error}); the model is rebuilt from the updates in the ledger"
         ) from error
     learner.load_state(arrays)
     return saved

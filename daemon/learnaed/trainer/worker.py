@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from learnae import protocol
-from learnae.errors import LayoutError, LearnaeError, LearnerError, TaskError
+from learnae.errors import LayoutError, LearnaeError, LearnerError, StoreError, TaskError
 from learnae.genesis import Genesis
 from learnae.vector import VersionVector
-from learnaed.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from learnaed.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside
 
 _GRACE = 3.0
 """Seconds between the daemon's end and ours, for a step that does not return."""
@@ -91,8 +91,15 @@ class Worker:
         self._pipe = pipe
         self._task = load_task(setup.task, Path(setup.data) if setup.data else None)
         self._shard = Shard.parse(setup.shard, alpha=setup.skew)
-        self._learner = Learner(self._task, self._shard, seed=setup.seed)
         self._path = Path(setup.directory)
+        self._learner = Learner(self._task, self._shard, seed=setup.seed)
+        try:
+            self._saved = load_checkpoint(self._path, self._learner) or Checkpoint(VersionVector())
+        except LearnerError as error:
+            self._warn(f"{error}; it was moved aside")
+            set_aside(self._path)
+            self._learner = Learner(self._task, self._shard, seed=setup.seed)
+            self._saved = Checkpoint(VersionVector())
         self._genesis = Genesis(
             self._learner.layout,
             self._learner.exponents,
@@ -101,10 +108,9 @@ class Worker:
             self._task.round_steps,
         )
         self._slot_seconds = self._genesis.slot_seconds
-        self._saved = load_checkpoint(self._path, self._learner) or Checkpoint(VersionVector())
         self._mode = "pause"
         self._share = 1.0
-        self._accepted: tuple[bytes, int] | None = None
+        self._accepted: list[tuple[bytes, int]] = []
         self._finished = False
         self._stopping = False
         self._round_slot = -1
@@ -162,7 +168,7 @@ class Worker:
         try:
             finished = self._learner.finish_round(self._share)
         except LearnerError as error:
-            self._pipe.send(protocol.Failed(str(error), "", fatal=False))
+            self._warn(str(error))
             return
         self._saved.rounds += 1
         message = protocol.RoundDone(finished.parts, finished.samples, self._share, finished.norm, finished.loss)
@@ -178,14 +184,14 @@ class Worker:
         self._report(at_once=True)
 
     def _hand_in(self, message: protocol.RoundDone) -> None:
-        self._accepted = None
+        self._accepted.clear()
         self._pipe.send(message)
-        while self._accepted is None and not self._stopping:
+        while not self._accepted:
             self._handle_messages(1.0)
-        if self._accepted is None:
-            return
+            if self._stopping:
+                return
         # After a crash the update may have come back as an ordinary one already.
-        if self._saved.applied.add(*self._accepted):
+        if self._saved.applied.add(*self._accepted[-1]):
             self._learner.accept(message.parts, message.samples)
         self._saved.outbox = None
 
@@ -206,7 +212,7 @@ class Worker:
             case protocol.Add():
                 self._add(message)
             case protocol.Accepted():
-                self._accepted = (message.author, message.seq)
+                self._accepted.append((message.author, message.seq))
             case protocol.SetMode():
                 self._mode = message.mode
                 self._finished = self._finished and message.mode == "finish"
@@ -230,7 +236,13 @@ class Worker:
     # --- state and figures
 
     def _save(self) -> None:
-        save_checkpoint(self._path, self._learner, self._saved)
+        try:
+            save_checkpoint(self._path, self._learner, self._saved)
+        except StoreError as error:
+            self._warn(str(error))
+
+    def _warn(self, text: str) -> None:
+        self._pipe.send(protocol.Warned(text))
 
     def _evaluate(self) -> None:
         self._metrics = self._learner.evaluate(averaged=False)

@@ -1,0 +1,158 @@
+"""The daemon's wiring, readable top to bottom: one nursery holds everything that runs; called by `main`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from learnae.coordinator import Coordinator
+from learnae.errors import StoreError
+from learnae.protocol import Evaluate, Setup
+from learnaed import logs
+from learnaed.config import Config
+from learnaed.driver import Driver
+from learnaed.identity import load_identity
+from learnaed.network import Network, NetworkSettings
+from learnaed.node import Messages, Node
+from learnaed.profile import open_profile
+from learnaed.service import Service
+from learnaed.status import create_token, serve
+from learnaed.store import Store
+from learnaed.trainer.supervisor import Trainer
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+_FAREWELL_SECONDS = 0.5
+_FINAL_REPORT_SECONDS = 30.0
+_REMEMBER_EVERY = 30.0
+
+log = logs.get("app")
+
+
+def run(config: Config) -> int:
+    """Run the daemon until it has finished or is asked to stop; the process' exit code."""
+    with open_profile(config.home, config.profile) as profile, logs.to_file(profile, config.log_format):
+        if config.profile is None and profile.name != "default":
+            log.info("another learnaed holds the default profile", profile=profile.name)
+        return trio.run(_run, config, profile)
+
+
+async def _run(config: Config, profile: Path) -> int:
+    identity = load_identity(profile / "identity.key")
+    messages = Messages()
+    with _open_store(profile / "ledger.sqlite") as store:
+        coordinator = Coordinator(identity.author, identity.sign, config.topic, paused=config.paused)
+        network = Network(
+            identity.seed,
+            NetworkSettings(listen=config.listen, peers=config.peer, mdns=config.mdns),
+            on_peer=lambda peer, connected: driver.connection(peer, connected),
+            remembered=store.remembered(),
+        )
+        driver = Driver(coordinator, store, network, notify=messages.add, last_round=config.rounds)
+        trainer = driver.trainer = Trainer(
+            _setup(config, profile),
+            load=driver.load,
+            hear=driver.hear_trainer,
+            lost=driver.lost_trainer,
+        )
+        Service(coordinator, store).register(network)
+        node = Node(config, profile, coordinator, driver, network, store, trainer, messages)
+
+        async with trio.open_nursery() as nursery:
+            # The status endpoint comes first, so that a start that hangs can be looked into.
+            token = create_token(profile)
+            await nursery.start(_serve, node, config.status_port, token, profile)
+            nursery.start_soon(trainer.run)
+            await nursery.start(network.run)
+            log.info("ready", peer=identity.peer_id, topic=config.topic, listen=" ".join(network.addresses))
+            nursery.start_soon(driver.run)
+            nursery.start_soon(_remember_peers, network, store)
+            nursery.start_soon(_watch_signals, node, driver)
+
+            await driver.left.wait()
+            await _shut_down(node, driver, trainer, network, store, profile)
+            nursery.cancel_scope.cancel()
+    log.info("bye")
+    return 0
+
+
+def _setup(config: Config, profile: Path) -> Setup:
+    return Setup(
+        task=config.task,
+        data=str(config.data) if config.data else None,
+        shard=config.shard,
+        skew=config.skew,
+        seed=config.seed,
+        threads=config.torch_threads,
+        directory=str(profile / "trainer"),
+    )
+
+
+@contextlib.contextmanager
+def _open_store(path: Path) -> Iterator[Store]:
+    store = Store(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+async def _serve(node: Node, port: int, token: str, profile: Path, *, task_status: TaskStatus[str]) -> None:
+    await serve(node, "127.0.0.1", port, token, directory=profile, task_status=task_status)
+
+
+async def _watch_signals(node: Node, driver: Driver) -> None:
+    kinds = [signal.SIGINT, signal.SIGTERM]
+    with trio.open_signal_receiver(*kinds) as received:
+        async for number in received:
+            if node.stopping:
+                # Asked twice: the user does not want to wait.
+                log.warning("stopping at once")
+                os._exit(1)
+            log.info("stopping", signal=signal.Signals(number).name)
+            node.stopping = True
+            driver.left.set()
+
+
+async def _remember_peers(network: Network, store: Store) -> None:
+    while True:
+        await trio.sleep(_REMEMBER_EVERY)
+        await _remember(network, store)
+
+
+async def _remember(network: Network, store: Store) -> None:
+    for peer, addresses in network.known_addresses().items():
+        try:
+            await trio.to_thread.run_sync(store.remember, peer, addresses, time.time())
+        except StoreError as error:
+            log.warning("peers are not remembered", why=error)
+            return
+
+
+async def _shut_down(
+    node: Node, driver: Driver, trainer: Trainer, network: Network, store: Store, profile: Path
+) -> None:
+    """Say goodbye, let the trainer save its state, leave a summary. Asked to stop, all within five seconds."""
+    with trio.move_on_after(_FAREWELL_SECONDS):
+        await driver.say_farewell()
+    if not node.stopping:
+        # Everything has settled: the last figures are of the weights that all members share.
+        trainer.tell(Evaluate())
+        with trio.move_on_after(_FINAL_REPORT_SECONDS):
+            await driver.final_report.wait()
+    await trainer.stop()
+    await _remember(network, store)
+    summary = json.dumps({"status": node.status()}, indent=1)
+    try:
+        await trio.Path(profile / "summary.json").write_text(summary, encoding="utf-8")
+    except OSError as error:
+        log.warning("no summary was written", why=error)

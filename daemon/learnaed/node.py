@@ -1,0 +1,183 @@
+"""What a node shows of itself: the source of the status endpoint, and the verbs that steer it; built by `app`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from learnae import __version__
+from learnae.coordinator import Coordinator, events
+from learnae.peer import peer_id
+from learnaed import logs
+from learnaed.config import Config
+from learnaed.driver import Driver
+from learnaed.network import Network
+from learnaed.store import Store
+from learnaed.trainer.supervisor import Trainer
+
+log = logs.get("node")
+
+_MESSAGES = 50
+_LEVELS = {"info": log.info, "warning": log.warning, "error": log.error}
+
+
+class Messages:
+    """What the user was told lately; the same lines are in the log."""
+
+    def __init__(self) -> None:
+        self._lines: deque[dict[str, str]] = deque(maxlen=_MESSAGES)
+
+    def add(self, level: str, text: str) -> None:
+        """Tell the user."""
+        _LEVELS[level](text)
+        self._lines.append({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "text": text})
+
+    def lines(self) -> list[dict[str, str]]:
+        """The last fifty, oldest first."""
+        return list(self._lines)
+
+
+class Node:
+    """The union of the parts' statistics, and the verbs `finish`, `pause`, `resume` and `stop`."""
+
+    def __init__(
+        self,
+        config: Config,
+        profile: Path,
+        coordinator: Coordinator,
+        driver: Driver,
+        network: Network,
+        store: Store,
+        trainer: Trainer,
+        messages: Messages,
+    ) -> None:
+        self._config = config
+        self._profile = profile
+        self._coordinator = coordinator
+        self._driver = driver
+        self._network = network
+        self._store = store
+        self._trainer = trainer
+        self._messages = messages
+        self._started = time.time()
+        self.stopping = False
+
+    def state(self) -> str:
+        """The coordinator's state, or stopping."""
+        return "stopping" if self.stopping else self._coordinator.state(time.time())
+
+    def status(self) -> dict[str, Any]:
+        """Everything about this node, ready for JSON."""
+        coordinator, config = self._coordinator, self._config
+        genesis, ledger = coordinator.genesis, coordinator.ledger
+        statistics = coordinator.statistics(time.time())
+        network = self._network.statistics()
+        slot_seconds = genesis.slot_seconds if genesis else None
+        return {
+            "version": __version__,
+            "peer": peer_id(coordinator.author),
+            "topic": config.topic,
+            "task": config.task,
+            "shard": config.shard,
+            "profile": self._profile.name,
+            "state": self.state(),
+            "swarm": ledger.swarm.hex() if ledger else None,
+            "layout": genesis.layout.fingerprint.hex() if genesis else None,
+            "parameters": genesis.layout.size if genesis else None,
+            "slot": int(time.time() // slot_seconds) if slot_seconds else None,
+            "slot_seconds": slot_seconds,
+            "share": statistics.share,
+            "members": statistics.members,
+            "uptime": time.time() - self._started,
+            "pid": os.getpid(),
+            "listen": list(self._network.addresses),
+            "trainer": self._trainer_status(),
+            "ledger": {
+                "updates": len(ledger) if ledger else 0,
+                "authors": len(ledger.vector.authors) if ledger else 0,
+                "samples": statistics.ledger.samples if statistics.ledger else 0,
+                "vector_digest": statistics.ledger.digest if statistics.ledger else None,
+                "missing": statistics.fetches_pending,
+                "vector": {peer_id(a): ledger.vector.contiguous(a) for a in ledger.vector.authors} if ledger else {},
+            },
+            "refused": statistics.refused,
+            "network": {name: getattr(network, name) for name in type(network).__slots__},
+            "store": {name: getattr(self._store.statistics(), name) for name in ("path", "bytes", "writes")},
+            "driver": {
+                name: getattr(self._driver.statistics(), name) for name in ("queued", "events", "store_failures")
+            },
+            "messages": self._messages.lines(),
+        }
+
+    def _trainer_status(self) -> dict[str, Any]:
+        trainer, report = self._trainer.statistics(), self._driver.report
+        return {
+            "state": trainer.state,
+            "pid": trainer.pid,
+            "restarts": trainer.restarts,
+            "queued": trainer.queued,
+            "last_error": trainer.last_error,
+            "rounds": self._driver.rounds,
+            "steps": report.steps if report else 0,
+            "samples": report.samples if report else 0,
+            "loss": report.loss if report else None,
+            "accuracy": report.metrics.get("accuracy") if report else None,
+            "accuracy_averaged": report.averaged.get("accuracy") if report else None,
+            "metrics": report.metrics if report else {},
+            "digest": report.digest.hex() if report else None,
+            "steps_per_second": report.steps_per_second if report else 0.0,
+            "samples_per_second": report.samples_per_second if report else 0.0,
+        }
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Everybody on the topic that this node knows of."""
+        now = time.time()
+        known = self._network.known_addresses()
+        members = {peer.key for peer in self._coordinator.members(now)}
+        rows = []
+        for peer in self._coordinator.peers:
+            beat = peer.heartbeat
+            rows.append(
+                {
+                    "peer": peer_id(peer.key),
+                    "addresses": known.get(peer_id(peer.key), list(beat.addresses) if beat else []),
+                    "connected": peer.connected,
+                    "swarm_match": peer.key in members,
+                    "state": beat.state if beat else "unknown",
+                    "agent": beat.agent if beat else None,
+                    "updates": beat.updates if beat else None,
+                    "vector_digest": beat.digest.hex() if beat else None,
+                    "samples_per_second": beat.rate if beat else None,
+                    "last_seen": now - peer.heard if beat else None,
+                    "layout": beat.layout.hex() if beat and beat.layout else None,
+                    "problem": "; ".join(peer.differences) or None,
+                }
+            )
+        return rows
+
+    def healthy(self) -> tuple[bool, str]:
+        """Whether this node does its work, and why not."""
+        trainer = self._trainer.statistics()
+        if trainer.state == "restarting":
+            return False, f"the trainer process keeps ending: {trainer.last_error}"
+        if self._driver.statistics().queued > 1000:
+            return False, "events are coming in faster than they are handled"
+        return True, self.state()
+
+    async def command(self, verb: str) -> None:
+        """Carry out a verb of the status endpoint."""
+        self._messages.add("info", f"asked to {verb}")
+        match verb:
+            case "finish":
+                self._driver.post(events.Finish())
+            case "pause":
+                self._driver.post(events.Pause())
+            case "resume":
+                self._driver.post(events.Resume())
+            case "stop":
+                self.stopping = True
+                self._driver.left.set()

@@ -1,0 +1,217 @@
+"""Starts the trainer process, restarts it when it dies, and carries messages to and from it; used by the driver."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from learnae import protocol
+from learnae.errors import LearnaeError, TaskError
+from learnae.vector import UpdateId
+from learnaed import logs
+
+STOP_SECONDS = 3.0
+"""How long the trainer may take to save its state and exit before it is killed."""
+_FIRST_RESTART, _LAST_RESTART = 1.0, 60.0
+_STEADY = 60.0
+"""After so many seconds of life a crash counts as the first one again."""
+
+log = logs.get("trainer")
+
+Item = protocol.TrainerMessage | UpdateId
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerStatistics:
+    """Figures for the status endpoint."""
+
+    state: str  # "starting", "running", "restarting" or "stopped"
+    pid: int | None
+    restarts: int
+    queued: int
+    last_error: str | None
+
+
+class Trainer:
+    """The supervised trainer process.
+
+    Args:
+        setup: what to train.
+        load: makes the `Add` of a stored update; called when the process is ready to take it, so that payloads do not
+            pile up in memory.
+        hear: takes each message of the process, in order.
+        lost: called when the process has ended without being asked to.
+    """
+
+    def __init__(
+        self,
+        setup: protocol.Setup,
+        *,
+        load: Callable[[UpdateId], Awaitable[protocol.Add]],
+        hear: Callable[[protocol.TrainerMessage], Awaitable[None]],
+        lost: Callable[[], None],
+    ) -> None:
+        self._setup = setup
+        self._load = load
+        self._hear = hear
+        self._lost = lost
+        self._process: trio.Process | None = None
+        self._items: deque[Item] = deque()
+        self._ready = False
+        self._wake = trio.Event()
+        self._stopping = False
+        self._ended = trio.Event()
+        self._restarts = 0
+        self._last_error: str | None = None
+
+    # --- what the driver calls
+
+    def begin(self) -> None:
+        """The process has said hello and the driver has taken note: what is told from here on is for this process."""
+        self._items.clear()
+        self._ready = True
+
+    def tell(self, item: Item) -> None:
+        """Queue a message, or the id of a stored update, for the process; dropped while there is none."""
+        if self._ready:
+            self._items.append(item)
+            self._wake.set()
+
+    async def stop(self) -> None:
+        """Ask the process to save its state and exit; kill it after three seconds."""
+        self._stopping = True
+        process = self._process
+        if process is None:
+            return
+        with trio.move_on_after(STOP_SECONDS):
+            self._items.clear()
+            self._items.append(protocol.Stop())
+            self._wake.set()
+            await self._ended.wait()
+        if process.returncode is None:
+            log.warning("the trainer did not stop in time and is killed; it resumes from its last saved state")
+            process.kill()
+
+    async def run(self) -> None:
+        """Keep the process alive until it is stopped.
+
+        Raises:
+            TaskError: the task cannot be loaded, and starting again cannot help.
+        """
+        crashes = 0
+        while not self._stopping:
+            started = trio.current_time()
+            await self._live()
+            if self._stopping:
+                break
+            self._lost()
+            crashes = 0 if trio.current_time() - started > _STEADY else crashes + 1
+            wait = min(_FIRST_RESTART * 2 ** max(crashes - 1, 0), _LAST_RESTART)
+            self._restarts += 1
+            log.warning("trainer ended", why=self._last_error, restart_in=f"{wait:g} s", restarts=self._restarts)
+            await trio.sleep(wait)
+        self._ended.set()
+
+    def statistics(self) -> TrainerStatistics:
+        """Figures for the status endpoint."""
+        state = "stopped" if self._stopping else "running" if self._ready else "starting"
+        if self._process is None and not self._stopping:
+            state = "restarting" if self._restarts else "starting"
+        pid = self._process.pid if self._process is not None else None
+        return TrainerStatistics(state, pid, self._restarts, len(self._items), self._last_error)
+
+    # --- one life of the process
+
+    async def _live(self) -> None:
+        self._ready = False
+        self._items.clear()
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "learnaed.trainer.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # A session of its own: Ctrl+C in a terminal is the daemon's to handle, which then stops the trainer.
+            start_new_session=os.name == "posix",
+        )
+        self._process = process
+        fatal: TaskError | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._log_errors, process)
+                nursery.start_soon(self._send_all, process)
+                fatal = await self._receive_all(process)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._reap(process)
+        code = process.returncode
+        if not self._stopping and code:
+            self._last_error = self._last_error or f"the process ended with code {code}"
+        if fatal is not None and not self._stopping:
+            raise fatal
+
+    async def _reap(self, process: trio.Process) -> None:
+        self._process = None
+        self._ready = False
+        if process.stdin is not None:
+            await process.stdin.aclose()
+        with trio.move_on_after(1.0):
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                await pipe.aclose()
+
+    async def _send_all(self, process: trio.Process) -> None:
+        assert process.stdin is not None
+        try:
+            await process.stdin.send_all(protocol.to_frame(self._setup))
+            while True:
+                while self._items:
+                    item = self._items.popleft()
+                    message = await self._load(item) if isinstance(item, tuple) else item
+                    await process.stdin.send_all(protocol.to_frame(message))
+                self._wake = trio.Event()
+                await self._wake.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # The process is gone; the reading side sees that too and ends this life.
+            await trio.sleep_forever()
+
+    async def _receive_all(self, process: trio.Process) -> TaskError | None:
+        assert process.stdout is not None
+        frames = protocol.FrameReader()
+        fatal = None
+        self._last_error = None
+        with trio.move_on_after(math.inf):
+            async for data in process.stdout:
+                try:
+                    messages = list(frames.feed(bytes(data)))
+                except LearnaeError as error:
+                    self._last_error = str(error)
+                    break
+                for message in messages:
+                    if isinstance(message, protocol.Failed):
+                        self._last_error = message.message
+                        if message.traceback:
+                            log.error("the task failed", error=message.message, traceback=message.traceback)
+                        fatal = TaskError(message.message) if message.fatal else None
+                    await self._hear(message)
+        return fatal
+
+    async def _log_errors(self, process: trio.Process) -> None:
+        assert process.stderr is not None
+        rest = b""
+        async for data in process.stderr:
+            *lines, rest = (rest + bytes(data)).split(b"\n")
+            for line in lines:
+                log.info("trainer says", text=line.decode(errors="replace")[:1000])
+            rest = rest[-4096:]
