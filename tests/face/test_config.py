@@ -63,7 +63,7 @@ def test_home_comes_from_the_environment(tmp_path: Path) -> None:
 
 def test_an_unknown_key_is_refused_with_the_nearest(base: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "learnae.toml").write_text("torch_thread = 1\n")
-    with pytest.raises(ConfigError, match="'torch_thread'.*'torch_threads'"):
+    with pytest.raises(ConfigError, match=r"'torch_thread'.*'torch_threads'"):
         Config.resolve(base, {})
 
 

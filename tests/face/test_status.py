@@ -7,6 +7,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -18,6 +19,9 @@ from learnaed.status import StatusSource, create_token, serve
 from learnaed.status.files import write_private
 from tests.face.fakes import FakeSource
 
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
 TOKEN = "correct horse"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -28,7 +32,7 @@ async def served(
 ) -> AsyncIterator[httpx.AsyncClient]:
     async with trio.open_nursery() as nursery:
 
-        async def start(*, task_status: trio.TaskStatus[str]) -> None:
+        async def start(*, task_status: TaskStatus[str]) -> None:
             await serve(source, "127.0.0.1", port, TOKEN, directory=directory, task_status=task_status)
 
         url = await nursery.start(start)
@@ -201,8 +205,8 @@ async def test_the_files_of_a_profile(tmp_path: Path) -> None:
             "topic": "test",
         }
         if os.name == "posix":
-            assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
-    assert [file.name for file in tmp_path.iterdir()] == ["token"]
+            assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("token", "status.json")} == {0o600}
+    assert (await trio.Path(tmp_path / "token").exists(), await trio.Path(path).exists()) == (True, False)
 
 
 async def test_the_status_file_of_a_successor_stays(tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""The `learnae` command: watch and steer the daemons of this PC, and try a whole swarm on it with `learnae demo`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from learnae import __version__
+from learnae.errors import ConfigError, LearnaeError
+from learnae.home import default_home
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+
+_EPILOG = """\b
+Exit codes:
+  0    done
+  1    an error: no daemon runs, it refused, or the demo's nodes disagree
+  2    the command line is wrong
+  130  ended by Ctrl+C"""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    """Shows learnae's own errors as one block, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LearnaeError as error:
+            text = str(error) or type(error).__name__
+            click.echo(textwrap.fill(text, 100, initial_indent="learnae: ", subsequent_indent="  "), err=True)
+            ctx.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+def cli() -> None:
+    """Watch and steer the learnae daemons of this PC.
+
+    \b
+    See a swarm of four train here, in about a minute:
+      learnae demo
+    Join one for real:
+      learnaed run --topic hello --task digits
+    Then, in another terminal:
+      learnae status
+      learnae finish
+    """
+
+
+def _where(command: _Command) -> _Command:
+    home = click.option(
+        "--home", type=click.Path(path_type=Path), envvar="LEARNAE_HOME", help="Directory that holds the profiles."
+    )
+    return click.option("--profile", metavar="NAME", help="Only the daemon of this profile.")(home(command))
+
+
+@cli.command()
+@_where
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a daemon.")
+def status(home: Path | None, profile: str | None, as_json: bool) -> None:
+    """What every daemon here is doing."""
+    from learnae.cli import daemons, tables
+
+    answers = [daemon.get("/api/status") for daemon in daemons.select(home or default_home(), profile)]
+    for answer in answers:
+        if as_json:
+            click.echo(json.dumps(answer))
+        else:
+            tables.show_status(answer)
+
+
+@cli.command()
+@_where
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a daemon.")
+def peers(home: Path | None, profile: str | None, as_json: bool) -> None:
+    """Whom every daemon here knows, and what keeps it from merging with someone."""
+    from learnae.cli import daemons, tables
+
+    for daemon in daemons.select(home or default_home(), profile):
+        answer = daemon.get("/api/peers")
+        if as_json:
+            click.echo(json.dumps({"profile": daemon.profile, "peers": answer}))
+        else:
+            tables.show_peers(daemon, answer)
+
+
+def _verb(name: str, text: str) -> None:
+    @cli.command(name, help=text)
+    @_where
+    @click.option("--all", "everyone", is_flag=True, help="Every daemon that runs here.")
+    def command(home: Path | None, profile: str | None, everyone: bool) -> None:
+        from learnae.cli import daemons
+
+        if everyone and profile:
+            raise click.UsageError("--profile names one daemon and --all means every one: give one of the two.")
+        found = daemons.select(home or default_home(), profile)
+        if len(found) > 1 and not everyone:
+            names = ", ".join(daemon.profile for daemon in found)
+            raise click.UsageError(f"{len(found)} daemons run here: {names}. Say --profile NAME, or --all.")
+        for daemon in found:
+            daemon.command(name)
+            click.echo(f"{daemon.profile}: {name} accepted")
+
+
+_verb("finish", "Complete the round, publish it, let the swarm settle, and end.")
+_verb("pause", "Stop training; updates are still stored, merged and served.")
+_verb("resume", "Train again after a pause.")
+_verb("stop", "End now: the unfinished round is kept and goes on at the next start.")
+
+
+@cli.command()
+@click.option("--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="Daemons to start.")
+@click.option("--task", default="digits", show_default=True, metavar="SPEC", help="What to train.")
+@click.option(
+    "--skew", type=click.FloatRange(0, min_open=True), default=0.3, show_default=True, metavar="ALPHA",
+    help="How the data is split: Dirichlet alpha; smaller is more uneven.",
+)  # fmt: skip
+@click.option(
+    "--seconds", type=click.FloatRange(1, 86400), default=45, show_default=True,
+    help="Training time, from the moment when all nodes train.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the nodes' random draws.")
+@click.option("--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write the result here too.")
+@click.option("--keep", is_flag=True, help="Keep the nodes' directories, logs included.")
+def demo(nodes: int, task: str, skew: float, seconds: float, seed: int, report: Path | None, keep: bool) -> None:
+    """Train with a swarm of daemons on this PC, and compare with training alone.
+
+    Each node is a process of its own with its own part of the data. They find each other without being told any
+    address, and at the end all hold the same weights, to the bit. Nothing leaves this PC.
+
+    Ends with 1 if the nodes' weights differ or a node failed.
+    """
+    from learnae.cli.demo import Options, run
+
+    sys.exit(run(Options(nodes=nodes, task=task, skew=skew, seconds=seconds, seed=seed, report=report, keep=keep)))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"learnae {__version__}")
+
+
+def main() -> None:
+    """Entry point of the `learnae` script."""
+    try:
+        cli(prog_name="learnae", standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,181 @@
+"""The course of a demo, from the first daemon to the verdict; called by the `learnae demo` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+from rich.console import Console
+
+from learnae.cli.demo.report import Report, build, same, vectors
+from learnae.cli.demo.swarm import Node, Swarm, open_swarm
+from learnae.cli.demo.view import Progress, show_report
+
+POLL_EVERY = 1.0
+START_LIMIT = 120.0
+"""Seconds for all nodes to begin training, the import of torch included."""
+FINISH_LIMIT = 60.0
+"""Seconds for all nodes to complete their round and settle."""
+CONTROL_LIMIT = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for; see `learnae demo --help`. `daemon` and `control` are the commands that it starts."""
+
+    nodes: int = 4
+    task: str = "digits"
+    skew: float = 0.3
+    seconds: float = 45.0
+    seed: int = 0
+    report: Path | None = None
+    keep: bool = False
+    daemon: tuple[str, ...] = (sys.executable, "-m", "learnaed")
+    control: tuple[str, ...] = (sys.executable, "-m", "learnae.cli.demo.control")
+
+
+def run(options: Options) -> int:
+    """Run a demo and print its result. Returns the exit code: 0, 1, or 128 plus the signal that ended it."""
+    return trio.run(_run_until_signal, options)
+
+
+async def _run_until_signal(options: Options) -> int:
+    code = 1
+    caught: int | None = None
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                nonlocal caught
+                async for number in signals:
+                    caught = number
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            with ExitStack() as stack:
+                directory = Path(tempfile.mkdtemp(prefix="learnae-demo-"))
+                if not options.keep:
+                    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+                code = await _Demo(options, directory).run()
+            nursery.cancel_scope.cancel()
+    return code if caught is None else 128 + caught
+
+
+class _Demo:
+    def __init__(self, options: Options, directory: Path) -> None:
+        self._options = options
+        self._directory = directory
+        self._console = Console(highlight=False)
+        self._failed: set[int] = set()
+
+    async def run(self) -> int:
+        options = self._options
+        started = trio.current_time()
+        async with open_swarm() as swarm:
+            with Progress(self._console, swarm) as progress:
+                progress.say(
+                    f"{options.nodes} daemons train {options.task} on this PC, on parts of its data split with "
+                    f"Dirichlet alpha {options.skew:g}. They find each other by themselves."
+                )
+                if options.keep:
+                    progress.say(f"Their directories stay in {self._directory}")
+                await self._start(swarm)
+                await self._follow(swarm, progress, "starting", START_LIMIT, lambda: _all_train(swarm))
+                for node in swarm.running():
+                    if not _trains(node):
+                        self._fail(progress, node, f"did not begin to train within {START_LIMIT:g} s")
+                await self._follow(swarm, progress, "training", options.seconds, lambda: False)
+                await swarm.command("finish")
+                await self._follow(swarm, progress, "finishing", FINISH_LIMIT, lambda: not any(swarm.running()))
+                late = list(swarm.running())
+                await swarm.end()
+                for node in swarm.nodes:
+                    node.read_summary()
+                progress.update("ended", force=True)
+                for node in late:
+                    self._fail(progress, node, f"did not end within {FINISH_LIMIT:g} s")
+                progress.say("Training each shard alone, for comparison ...")
+                solo, weights = await self._control(swarm, progress)
+            report = build(swarm.nodes, trio.current_time() - started, solo, weights)
+            show_report(self._console, report, swarm.nodes, solo)
+            if options.report is not None:
+                report.write(options.report)
+            return self._verdict(swarm, report)
+
+    async def _start(self, swarm: Swarm) -> None:
+        options = self._options
+        topic = f"demo-{secrets.token_hex(4)}"
+        for number in range(1, options.nodes + 1):
+            flags = ["--topic", topic, "--task", options.task, "--shard", f"{number}/{options.nodes}"]
+            flags += ["--skew", str(options.skew), "--seed", str(options.seed), "--torch-threads", "1"]
+            flags += ["--listen", "/ip4/127.0.0.1/tcp/0", "--status-port", "0"]
+            await swarm.start(options.daemon, self._directory / f"node{number}", flags)
+
+    async def _follow(
+        self, swarm: Swarm, progress: Progress, phase: str, seconds: float, done: Callable[[], bool]
+    ) -> None:
+        """Show the nodes for so many seconds, or until `done`, or until none is left."""
+        with trio.move_on_after(seconds):
+            while True:
+                await swarm.poll()
+                self._note_deaths(swarm, progress)
+                progress.update(phase)
+                if done() or not any(swarm.running()):
+                    return
+                await trio.sleep(POLL_EVERY)
+
+    def _note_deaths(self, swarm: Swarm, progress: Progress) -> None:
+        for node in swarm.nodes:
+            if node.exit_code not in (None, 0) and node.number not in self._failed:
+                self._fail(progress, node, f"died with exit code {node.exit_code}")
+
+    def _fail(self, progress: Progress, node: Node, what: str) -> None:
+        self._failed.add(node.number)
+        progress.say(f"Node {node.number} {what}. The end of its log:\n{node.log_tail()}")
+
+    async def _control(self, swarm: Swarm, progress: Progress) -> tuple[list[float | None], int | None]:
+        options = self._options
+        steps = [int(node.part("trainer").get("steps") or 0) for node in swarm.nodes]
+        nothing: tuple[list[float | None], int | None] = ([None] * len(steps), None)
+        if not any(steps):
+            progress.say("No node made a step, so there is nothing to compare with.")
+            return nothing
+        flags = ["--task", options.task, "--skew", str(options.skew), "--seed", str(options.seed)]
+        with trio.move_on_after(CONTROL_LIMIT):
+            # Cancelled, it is ended with the demo.
+            result = await trio.run_process(
+                [*options.control, *flags, "--steps", ",".join(map(str, steps))],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+            )
+            if result.returncode == 0:
+                answer = json.loads(result.stdout)
+                return list(answer["accuracies"]), int(answer["weights"])
+            tail = "\n".join(result.stderr.decode(errors="replace").splitlines()[-5:])
+            progress.say(f"The comparison failed with exit code {result.returncode}:\n{tail}")
+        return nothing
+
+    def _verdict(self, swarm: Swarm, report: Report) -> int:
+        agreed = same([entry.digest for entry in report.nodes]) and same(vectors(swarm.nodes))
+        clean = not self._failed and all(node.exit_code == 0 for node in swarm.nodes)
+        return 0 if agreed and clean else 1
+
+
+def _trains(node: Node) -> bool:
+    return node.state in ("training", "alone")
+
+
+def _all_train(swarm: Swarm) -> bool:
+    return all(_trains(node) for node in swarm.running())

@@ -1,0 +1,113 @@
+"""Shows a daemon's status and peers to people, with rich; used by the CLI's commands and by the demo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from learnae.cli.daemons import Daemon
+
+_STATE_STYLES = {"training": "green", "alone": "yellow", "paused": "yellow", "settled": "cyan", "stopping": "dim"}
+
+
+def size(count: float | None) -> str:
+    """Bytes for people: 999 B, 1.2 kB, 34.5 MB."""
+    if count is None:
+        return "-"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def percent(ratio: float | None) -> str:
+    """0.9612 as 96.1 %; None as a dash."""
+    return "-" if ratio is None else f"{100 * ratio:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """A loss or the like with four significant digits; None as a dash."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def short(identity: str | None) -> str:
+    """The end of a peer id, or the start of a digest: enough to tell them apart."""
+    if not identity:
+        return "-"
+    return identity[-8:] if identity.startswith("12D3") else identity[:8]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 59 s, 3 min, 2.5 h, 4.0 d."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}" if size < 3600 else f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 86400:.1f} d"
+
+
+def styled_state(state: object) -> Text:
+    """The state in its colour. Text from a daemon never goes through rich's markup."""
+    return Text(str(state), style=_STATE_STYLES.get(str(state), ""))
+
+
+def show_status(status: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print one daemon's status."""
+    console = console or Console()
+    trainer, ledger, network = (status.get(key) or {} for key in ("trainer", "ledger", "network"))
+    head = Text.assemble((str(status.get("profile")), "bold"), "  ", styled_state(status.get("state")))
+    head.append(f"  topic {status.get('topic')}, task {status.get('task')}, up {duration(status.get('uptime') or 0)}")
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim")
+    rows.add_column(overflow="fold")
+    training = (
+        f"round {trainer.get('rounds', 0)}, loss {number(trainer.get('loss'))}, "
+        f"accuracy {percent(trainer.get('accuracy'))} (averaged {percent(trainer.get('accuracy_averaged'))}), "
+        f"{number(trainer.get('steps_per_second'))} steps/s"
+    )
+    updates = (
+        f"{ledger.get('updates', 0)} updates by {ledger.get('authors', 0)} nodes, "
+        f"{ledger.get('missing') or 'none'} missing, weights {short(trainer.get('digest'))}"
+    )
+    lines: list[tuple[str, str]] = [("peer", str(status.get("peer")))]
+    lines += [("listens", address) for address in status.get("listen") or ()]
+    lines += [("peers", f"{network.get('peers', 0)} connected"), ("training", training), ("ledger", updates)]
+    lines.append(("traffic", f"{size(network.get('bytes_sent'))} sent, {size(network.get('bytes_received'))} received"))
+    if trainer.get("restarts"):
+        lines.append(("restarts", f"{trainer['restarts']}, last for: {trainer.get('last_error')}"))
+    if refused := {reason: count for reason, count in (status.get("refused") or {}).items() if count}:
+        lines.append(("refused", ", ".join(f"{reason} {count}" for reason, count in refused.items())))
+    for message in (status.get("messages") or ())[-3:]:
+        lines.append((str(message.get("level")), str(message.get("text"))))
+    for label, text in lines:
+        rows.add_row(label, Text(text))
+    console.print(head)
+    console.print(rows)
+
+
+def show_peers(daemon: Daemon, peers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print the peers that one daemon knows."""
+    console = console or Console()
+    if not peers:
+        console.print(Text(f"{daemon.profile}: no peer known yet on topic {daemon.topic}; it keeps looking"))
+        return
+    table = Table(title=Text(f"{daemon.profile}, topic {daemon.topic}"), title_justify="left", box=None)
+    for heading in ("peer", "connected", "state", "updates", "seen", "address", "problem"):
+        table.add_column(heading, overflow="fold")
+    for peer in peers:
+        seen = peer.get("last_seen")
+        table.add_row(
+            short(peer.get("peer")),
+            "yes" if peer.get("connected") else "no",
+            styled_state(peer.get("state") or "-"),
+            str(peer.get("updates", "-")),
+            "-" if seen is None else f"{duration(max(0.0, time.time() - seen))} ago",
+            Text(", ".join(peer.get("addresses") or ("-",))),
+            Text(str(peer.get("problem") or ("" if peer.get("swarm_match") else "another swarm"))),
+        )
+    console.print(table)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from learnae.cli import cli
+from learnaed.status import create_token, serve
+from tests.face.fakes import FakeSource, fake_status
+
+
+@contextmanager
+def running(home: Path, profile: str = "default") -> Iterator[FakeSource]:
+    """A fake daemon with a real status server, in a thread of its own."""
+    directory = home / profile
+    directory.mkdir(parents=True)
+    source = FakeSource(profile=profile, pid=os.getpid())
+    ready = threading.Event()
+    stop: list[object] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(serve, directory=directory), source, "127.0.0.1", 0, create_token(directory))
+            stop.append((trio.lowlevel.current_trio_token(), nursery.cancel_scope))
+            ready.set()
+
+    thread = threading.Thread(target=trio.run, args=(main,))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield source
+    finally:
+        token, scope = stop[0]  # type: ignore[misc]
+        trio.from_thread.run_sync(scope.cancel, trio_token=token)  # type: ignore[has-type]
+        thread.join(10)
+
+
+def learnae(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, [*arguments, "--home", str(home)])
+
+
+@pytest.fixture
+def no_proxy_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("no_proxy_helps")
+def test_status_of_one_daemon(tmp_path: Path) -> None:
+    with running(tmp_path) as source:
+        result = learnae(tmp_path, "status", "--json")
+        assert json.loads(result.stdout) == source.state
+        shown = learnae(tmp_path, "status")
+    assert shown.exit_code == 0
+    for text in ("default", "training", "topic test", "2 connected", "round 7", "90.0 %", "forged 2", "hello"):
+        assert text in shown.output
+    assert "\x1b" not in shown.output
+
+
+def test_peers(tmp_path: Path) -> None:
+    with running(tmp_path) as source:
+        answer = json.loads(learnae(tmp_path, "peers", "--json").stdout)
+        assert answer == {"profile": "default", "peers": source.peers()}
+        assert source.peers()[0]["peer"][-8:] in learnae(tmp_path, "peers").output
+
+
+def test_several_daemons(tmp_path: Path) -> None:
+    with running(tmp_path, "a") as first, running(tmp_path, "b") as second:
+        lines = learnae(tmp_path, "status", "--json").stdout.splitlines()
+        assert [json.loads(line)["profile"] for line in lines] == ["a", "b"]
+        refused = learnae(tmp_path, "finish")
+        assert refused.exit_code == 2
+        assert "--profile" in refused.stderr and "a, b" in refused.stderr
+        assert learnae(tmp_path, "finish", "--profile", "a").output == "a: finish accepted\n"
+        assert (first.verbs, second.verbs) == (["finish"], [])
+        assert learnae(tmp_path, "pause", "--all").exit_code == 0
+        assert (first.verbs, second.verbs) == (["finish", "pause"], ["pause"])
+        assert learnae(tmp_path, "pause", "--all", "--profile", "a").exit_code == 2
+        missing = learnae(tmp_path, "status", "--profile", "c")
+        assert missing.exit_code == 1 and "Running: a, b" in missing.stderr
+
+
+def test_a_refusal_is_told(tmp_path: Path) -> None:
+    with running(tmp_path):
+        result = learnae(tmp_path, "resume")
+    assert result.exit_code == 1
+    assert "not paused" in result.stderr
+
+
+def test_none_running_says_what_to_do(tmp_path: Path) -> None:
+    result = learnae(tmp_path, "status")
+    assert result.exit_code == 1
+    assert "learnaed run" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_leftovers_are_passed_over(tmp_path: Path) -> None:
+    for name, content in {
+        "dead": json.dumps({"url": "http://127.0.0.1:1", "pid": 2**22 + 1, "peer": "x", "topic": "t"}),
+        "negative": json.dumps({"url": "http://127.0.0.1:1", "pid": -1, "peer": "x", "topic": "t"}),
+        "broken": "{",
+        "foreign": "[1]",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "status.json").write_text(content)
+    assert "no daemon runs here" in learnae(tmp_path, "status").stderr
+
+
+def test_a_daemon_that_does_not_answer(tmp_path: Path) -> None:
+    (tmp_path / "default").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        content = {"url": url, "pid": os.getpid(), "peer": "x", "topic": "t"}
+        (tmp_path / "default" / "status.json").write_text(json.dumps(content))
+        result = learnae(tmp_path, "status")
+        assert result.exit_code == 1 and "does not answer" in result.stderr
+        result = learnae(tmp_path, "stop")
+        assert result.exit_code == 1 and "token" in result.stderr
+
+
+def test_a_young_daemon_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    from learnae.cli.tables import show_status
+
+    show_status(fake_status(trainer=None, ledger=None, network={}, refused={}, messages=[], listen=[]))
+    assert "accuracy -" in capsys.readouterr().out
+
+
+def test_text_from_strangers_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    from learnae.cli.tables import show_status
+
+    show_status(fake_status(messages=[{"time": 1, "level": "warning", "text": "[bold]layout[/nonsense]"}]))
+    assert "[bold]layout[/nonsense]" in capsys.readouterr().out
+
+
+def test_home_from_the_environment(tmp_path: Path) -> None:
+    with running(tmp_path):
+        result = CliRunner().invoke(cli, ["status", "--json"], env={"LEARNAE_HOME": str(tmp_path)})
+    assert json.loads(result.stdout)["topic"] == "test"
+
+
+def test_version_and_help() -> None:
+    assert CliRunner().invoke(cli, ["version"]).output.startswith("learnae 0.")
+    text = CliRunner().invoke(cli, ["--help"]).output
+    for verb in ("status", "peers", "finish", "pause", "resume", "stop", "demo", "Exit codes"):
+        assert verb in text
