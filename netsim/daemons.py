@@ -79,8 +79,8 @@ class Node:
         self._request("POST", f"/api/{verb}", {"Authorization": f"Bearer {token}"})
 
     def summary(self) -> dict[str, Any]:
-        """What the daemon wrote to `summary.json` when it ended."""
-        return json.loads((self.profile / "summary.json").read_text())  # type: ignore[no-any-return]
+        """The last status, which the daemon wrote to `summary.json` when it ended."""
+        return json.loads((self.profile / "summary.json").read_text())["status"]  # type: ignore[no-any-return]
 
     def log_text(self) -> str:
         """Everything that it wrote to standard output and error."""
@@ -221,9 +221,10 @@ class Swarm:
             time.sleep(POLL)
 
     def wait_ready(self, seconds: float = 20, nodes: Sequence[Node] = ()) -> float:
-        """Wait until the status endpoints of the nodes (default: all that run) answer and their trainers are up."""
+        """Wait until the nodes (default: all that run) have left the state "starting": their trainers are up."""
         nodes = nodes or self.running
-        return self.wait("status and trainers of all", lambda: all(n.trainer for n in nodes), seconds, nodes)
+        ready = lambda: all(node.status()["state"] != "starting" for node in nodes)  # noqa: E731
+        return self.wait("the trainers of all", ready, seconds, nodes)
 
     def wait_together(self, seconds: float = 40, nodes: Sequence[Node] = ()) -> float:
         """Wait until each of the nodes (default: all that run) is in the same swarm as all the others."""

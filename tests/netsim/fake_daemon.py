@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def end(code: int) -> None:
     if "--forget-trainer" not in sys.argv:
         trainer.kill()
-    (profile / "summary.json").write_text(json.dumps({"state": "settled"}))
+    (profile / "summary.json").write_text(json.dumps({"status": {"state": "settled"}}))
     os._exit(code)
 
 

@@ -1,0 +1,103 @@
+"""Who may import what, and what the package must declare and contain: read from the sources, nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BASES = {"learnae": ROOT, "learnaed": ROOT / "daemon", "netsim": ROOT, "benchmarks": ROOT, "tests": ROOT}
+SHIPPED = ("learnae", "learnaed", "netsim")
+TORCH = (
+    r"learnae/(model|learner|task)\.py|learnae/tasks/.*|daemon/learnaed/trainer/(worker|checkpoint)\.py"
+    r"|benchmarks/.*|tests/.*"
+)
+NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*"
+
+
+def sources(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (BASES[package] / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def importers(module: str, *packages: str) -> set[str]:
+    """Files of these packages (default: all) that import `module` or something inside it."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in sources(*(packages or BASES))
+        if any(f"{name}.".startswith(f"{module}.") for name in imports(path))
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("torch", TORCH),
+        ("safetensors", TORCH),
+        ("numpy", NUMPY),
+        ("libp2p", r"daemon/learnaed/network/.*|tests/network/.*"),
+        ("zeroconf", r"daemon/learnaed/network/.*|tests/network/.*"),
+        ("learnaed", r"daemon/learnaed/.*|tests/.*"),
+        ("netsim", r"netsim/.*|benchmarks/.*|tests/.*"),
+        ("benchmarks", r"benchmarks/.*|tests/.*"),
+        ("tests", r"tests/.*"),
+    ],
+)
+def test_a_module_is_imported_only_where_it_belongs(module: str, allowed: str) -> None:
+    found = importers(module)
+    assert found, f"nothing imports {module}: is the rule out of date?"
+    assert [path for path in sorted(found) if not re.fullmatch(allowed, path)] == []
+
+
+def test_the_library_core_does_no_input_or_output() -> None:
+    pure = (
+        r"learnae/(codec/|coordinator/|ledger/|(cbor|cid|genesis|layout|peer|protocol|replica|schema|vector|wire)\.).*"
+    )
+    for module in ("socket", "threading", "time", "trio", "asyncio", "subprocess", "sqlite3"):
+        assert [path for path in sorted(importers(module, "learnae")) if re.fullmatch(pure, path)] == [], module
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    folders = {path.parent for path in sources(*BASES)}
+    assert sorted(str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").exists()) == []
+
+
+@pytest.mark.parametrize(("packages", "extra"), [(SHIPPED, ""), (("benchmarks", "tests"), "dev")])
+def test_what_is_imported_is_declared(packages: tuple[str, ...], extra: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {name(line) for line in project["dependencies"]}
+    if extra:
+        declared |= {name(line) for line in project["optional-dependencies"][extra]}
+    providers = packages_distributions()
+    used = {module.partition(".")[0] for path in sources(*packages) for module in imports(path)}
+    foreign = used - set(sys.stdlib_module_names) - set(BASES)
+    assert sorted(m for m in foreign if not declared & {name(d) for d in providers.get(m, [m])}) == []
+
+
+def test_every_dependency_has_its_line_and_its_pin() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {name(line) for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
+    pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")}
+    assert sorted(declared - pinned) == []
+    explained = {name(word) for word in re.findall(r"[\w.-]+", (ROOT / "docs" / "dependencies.md").read_text())}
+    assert sorted(declared - explained) == []
+
+
+def name(requirement: str) -> str:
+    """The normalised name of the distribution in a requirement such as "hypercorn[trio]>=0.17"."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0]).lower()
