@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from learnaed.network import lean as lean  # before anything imports libp2p
 from learnaed.network.node import Network
 from learnaed.network.settings import NetworkSettings, NetworkStatistics
 

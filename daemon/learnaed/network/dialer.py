@@ -55,8 +55,9 @@ class Candidate:
             del self.addresses[min(self.addresses, key=self.addresses.__getitem__)]
 
     def ordered(self) -> list[Address]:
-        """Newest discovered or proven addresses first."""
-        return sorted(list(self.addresses)[::-1], key=lambda address: -min(self.addresses[address], Source.WORKED))
+        """The most trusted first; among equals the newest."""
+        rank = {address: (min(source, Source.WORKED), n) for n, (address, source) in enumerate(self.addresses.items())}
+        return sorted(self.addresses, key=rank.__getitem__, reverse=True)
 
     @property
     def trust(self) -> Source:

@@ -14,6 +14,7 @@ from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -47,6 +48,14 @@ _PING = bytes((0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1))  # a Yamux ping frame: versi
 OnConnection = Callable[[str, bool], None]
 
 
+class _NoConnector(AutoConnector):
+    """libp2p's auto-connector dials whatever its address book holds, strangers' addresses included; ours is `Dialer`."""
+
+    async def run_background_task(self, nursery: trio.Nursery) -> None: ...
+
+    async def maybe_connect(self) -> None: ...
+
+
 class GuardedSwarm(Swarm):
     """libp2p's swarm with bounded handshakes, and with inbound slots that are given back when a connection ends."""
 
@@ -66,7 +75,7 @@ class GuardedSwarm(Swarm):
             connection_config=ConnectionConfig(
                 max_connections=limit,
                 min_connections=0,
-                low_watermark=0,  # its auto-connector would dial whatever strangers announce
+                low_watermark=0,
                 high_watermark=limit,
                 inbound_upgrade_timeout=UPGRADE_SECONDS,
                 outbound_upgrade_timeout=UPGRADE_SECONDS,
@@ -74,6 +83,7 @@ class GuardedSwarm(Swarm):
                 outbound_stream_protocol_negotiation_timeout=UPGRADE_SECONDS,
             ),
         )
+        self.auto_connector = _NoConnector(self)
         self.counters = counters
         self._blocked = blocked
         self._handshakes = 0

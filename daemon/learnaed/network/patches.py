@@ -83,8 +83,10 @@ def _quiet_logs() -> None:
     logger = logging.getLogger("libp2p")
     if not os.environ.get("LIBP2P_DEBUG"):
         logger.setLevel(logging.CRITICAL + 1)
+        logger.propagate = False  # some of its modules set levels of their own
+        logger.addHandler(logging.NullHandler())
     logging.getLogger("multiaddr").setLevel(logging.WARNING)
-    swarm_connection.logging = logging.getLogger("libp2p.network.connection")  # type: ignore[assignment]
+    vars(swarm_connection)["logging"] = logging.getLogger("libp2p.network.connection")
 
 
 def _bound_yamux() -> None:
