@@ -103,6 +103,7 @@ class Coordinator:
         self._last_seq = 0
         self._next_heartbeat = 0.0
         self._last_state = ""
+        self._last_update = 0.0
 
     def handle(self, event: events.Event, now: float) -> list[Action]:
         """Take one event in.
@@ -175,7 +176,7 @@ class Coordinator:
         signed = open_envelope(Update, envelope)
         self._last_seq = update.seq
         self._last_blocks = blocks
-        self._add(signed)
+        self._add(signed, now)
         return [
             self._store(signed, () if inline else event.parts),
             Accept((self.author, update.seq)),
@@ -227,6 +228,7 @@ class Coordinator:
         actions: list[Action] = []
         if not was_live and peer.live(now, self._settings.expiry):
             actions.append(Notice("info", f"peer {short(peer.key)} is here ({beat.agent}, {beat.state})"))
+            self._fetcher.wake()
         if beat.addresses and not peer.connected:
             actions.append(LearnAddresses(peer.key, beat.addresses))
         actions += self._compare(peer, now)
@@ -259,7 +261,7 @@ class Coordinator:
         if refusal is not None:
             self.refused[refusal] += 1
             return []
-        return self._take(signed, event.blocks)
+        return self._take(signed, event.blocks, now)
 
     @_on.register
     def _(self, event: events.GenesisHeard, now: float) -> list[Action]:
@@ -277,6 +279,7 @@ class Coordinator:
     @_on.register
     def _(self, event: events.PeerConnected, now: float) -> list[Action]:
         self.peers.get(event.peer).connected = True
+        self._fetcher.wake()
         self._next_heartbeat = min(self._next_heartbeat, now + 0.2)
         return []
 
@@ -331,21 +334,22 @@ class Coordinator:
                 self._fetcher.add(signed, source)
                 return []
         if refusal is None:
-            return self._take(signed, ())
+            return self._take(signed, (), now)
         self.refused[refusal] += 1
         if refusal is Refusal.CONFLICT:
             return [Notice("warning", f"peer {short(signed.author)} signed two updates with number {update_id[1]}")]
         return []
 
-    def _take(self, signed: Signed[Update], blocks: tuple[bytes, ...]) -> list[Action]:
-        self._add(signed)
+    def _take(self, signed: Signed[Update], blocks: tuple[bytes, ...], now: float) -> list[Action]:
+        self._add(signed, now)
         actions: list[Action] = [self._store(signed, blocks)]
         if self._trainer_ready:
             actions.append(Apply((signed.author, signed.message.seq)))
         return actions
 
-    def _add(self, signed: Signed[Update]) -> None:
+    def _add(self, signed: Signed[Update], now: float) -> None:
         assert self.ledger is not None
+        self._last_update = now
         self.ledger.add(Entry.of(signed))
         self._repair.record(self.ledger.digest)
 
@@ -363,7 +367,7 @@ class Coordinator:
             return []
         if beat.swarm == self.ledger.swarm:
             peer.differences = []
-            self._repair.compare(peer, beat.digest, now)
+            self._repair.compare(peer.key, beat.digest, beat.updates, now)
         elif now - peer.asked_genesis > 5 * self._settings.retry and not peer.differences:
             peer.asked_genesis = now
             return [AskGenesis(peer.key)]
@@ -378,7 +382,7 @@ class Coordinator:
         members = self.members(now)
         if self.ledger is not None:
             self._watch_catching_up(members, now)
-            actions += self._repair.due(self.ledger, now)
+            actions += self._repair.due(self.ledger, self._fetcher, now)
             reachable = {peer.key for peer in self.peers if peer.connected}
             actions += self._fetcher.due((p.key for p in members), reachable.__contains__, now)
         actions += self._steer_trainer(members, now)
@@ -386,7 +390,7 @@ class Coordinator:
         if self._leaving:
             return actions
         state = self.state(now)
-        if state != self._last_state or now >= self._next_heartbeat:
+        if state != self._last_state or self._heartbeat_due(now):
             actions.append(PublishHeartbeat(self._heartbeat(state, now)))
             self._last_state = state
             self._next_heartbeat = now + self._settings.heartbeat
@@ -467,6 +471,12 @@ class Coordinator:
             refused={reason.value: self.refused[reason] for reason in Refusal},
             ledger=self.ledger.statistics() if self.ledger else None,
         )
+
+    def _heartbeat_due(self, now: float) -> bool:
+        # While updates are coming in, our digest is one that nobody else has: wait until they have, but not for long.
+        quiet = now - self._last_update >= self._settings.repair_grace
+        late = now >= self._next_heartbeat + self._settings.heartbeat / 2
+        return now >= self._next_heartbeat and (quiet or late)
 
     def _heartbeat(self, state: str, now: float) -> bytes:
         beat = Heartbeat(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from learnae.cid import raw_cid
@@ -11,7 +11,7 @@ from learnae.coordinator.settings import Settings
 from learnae.vector import UpdateId
 from learnae.wire import Signed, Update
 
-_LONGEST_WAIT = 30.0
+_LONGEST_WAIT = 15.0
 
 
 @dataclass(slots=True)
@@ -40,6 +40,9 @@ class Fetcher:
 
     def __contains__(self, update: UpdateId) -> bool:
         return update in self._pending
+
+    def __iter__(self) -> Iterator[UpdateId]:
+        return iter(self._pending)
 
     @property
     def full(self) -> bool:
@@ -75,6 +78,12 @@ class Fetcher:
             running += 1
             actions.append(Fetch(update, holder, pending.signed.message.blocks))
         return actions
+
+    def wake(self) -> None:
+        """Somebody came (back) who may hold what nobody had: try everything again now."""
+        for pending in self._pending.values():
+            pending.due, pending.wait = 0.0, 1.0
+            pending.tried.clear()
 
     def fetched(self, update: UpdateId, blocks: tuple[bytes, ...] | None) -> tuple[Signed[Update] | None, bool]:
         """A fetch ended.

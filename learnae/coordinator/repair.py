@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from learnae.coordinator.actions import Action, Sync
-from learnae.coordinator.peers import Peer
 from learnae.coordinator.settings import Settings
 from learnae.ledger import Ledger
+from learnae.vector import UpdateId
 from learnae.wire import SyncRequest
 
 
@@ -17,6 +18,14 @@ class _Exchange:
     due: float
     running: bool = False
     digest: bytes = b""
+    updates: int = 0
+    heard: int = 0
+    """Heartbeats in a row whose digest we never had."""
+
+    def worth_asking(self, held: int) -> bool:
+        # While updates are under way everybody holds another subset of them. A peer that holds fewer than we do is
+        # therefore asked only if the difference lasts.
+        return not self.digest or self.updates > held or self.heard >= 2
 
 
 class Repair:
@@ -41,19 +50,20 @@ class Repair:
         self._history.append(digest)
         self._own.add(digest)
 
-    def compare(self, peer: Peer, digest: bytes, now: float) -> None:
-        """A peer of the same swarm has this digest."""
-        exchange = self._exchanges.get(peer.key)
+    def compare(self, peer: bytes, digest: bytes, updates: int, now: float) -> None:
+        """A peer of the same swarm holds this many updates, with this digest."""
+        exchange = self._exchanges.get(peer)
         if digest in self._own:
             if exchange is not None and not exchange.running:
-                del self._exchanges[peer.key]
-        elif exchange is None:
-            self._exchanges[peer.key] = _Exchange(now + self._settings.repair_grace, digest=digest)
-        else:
-            exchange.digest = digest
+                del self._exchanges[peer]
+            return
+        if exchange is None:
+            exchange = self._exchanges[peer] = _Exchange(now + self._settings.repair_grace)
+        exchange.digest, exchange.updates = digest, updates
+        exchange.heard += 1
 
-    def due(self, ledger: Ledger, now: float) -> list[Action]:
-        """The exchanges to start now."""
+    def due(self, ledger: Ledger, announced: Iterable[UpdateId], now: float) -> list[Action]:
+        """The exchanges to start now; `announced` updates are known already, though their payload is not here yet."""
         actions: list[Action] = []
         running = sum(exchange.running for exchange in self._exchanges.values())
         for key, exchange in list(self._exchanges.items()):
@@ -61,15 +71,19 @@ class Repair:
                 continue
             if exchange.digest in self._own:
                 del self._exchanges[key]
-            elif running < self._settings.parallel:
+            elif running < self._settings.parallel and exchange.worth_asking(len(ledger)):
                 running += 1
                 exchange.running = True
-                actions.append(Sync(key, SyncRequest(ledger.swarm, ledger.vector.copy())))
+                vector = ledger.vector.copy()
+                for update in announced:
+                    vector.add(*update)
+                actions.append(Sync(key, SyncRequest(ledger.swarm, vector)))
         return actions
 
     def ask(self, peer: bytes, now: float) -> None:
         """Exchange with this peer at the next occasion, whatever its digest."""
-        self._exchanges.setdefault(peer, _Exchange(now))
+        exchange = self._exchanges.setdefault(peer, _Exchange(now))
+        exchange.digest = b""
 
     def replied(self, peer: bytes, now: float, *, ok: bool, more: bool) -> None:
         """An exchange ended. After a failure, or with nothing new, try again later; heartbeats tell whether to."""
@@ -77,7 +91,10 @@ class Repair:
         if exchange is None:
             return
         exchange.running = False
-        exchange.due = now if ok and more else now + self._settings.retry
+        if ok and more:
+            exchange.due, exchange.digest = now, b""
+        else:
+            exchange.due, exchange.heard = now + self._settings.retry, 0
 
     def forget(self, peer: bytes) -> None:
         """The peer is gone."""

@@ -1,0 +1,342 @@
+"""The coordinator in a swarm of its own kind: lossy, churning, partitioned, lied to; all under a virtual clock."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from learnae import wire
+from learnae.coordinator import actions, events
+from learnae.ledger import Refusal
+from learnae.wire import Update, seal
+from tests.core.swarm import START, Faults, Node, Swarm, genesis
+
+QUIET = 60.0
+
+
+def converged(swarm: Swarm) -> bool:
+    return len(swarm.digests()) == 1 and len(swarm.totals()) == 1
+
+
+def test_a_quiet_swarm_agrees_within_a_round() -> None:
+    swarm = Swarm()
+    for number in range(1, 6):
+        swarm.add(number)
+    swarm.run(20.0)
+    swarm.run(1.0, train=False)
+    assert converged(swarm)
+    assert all(node.rounds >= 15 for node in swarm.nodes.values())
+    assert not any(node.applied_twice for node in swarm.nodes.values())
+
+
+def test_share_follows_the_number_of_working_nodes() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number) for number in range(1, 5)]
+    swarm.run(15.0)
+    assert [node.share for node in nodes] == [0.25] * 4
+    swarm.crash(nodes[0])
+    swarm.run(swarm.settings.expiry + 2.0)
+    assert [node.share for node in nodes[1:]] == [pytest.approx(1 / 3)] * 3
+
+
+def test_alone_it_waits_a_moment_and_then_trains() -> None:
+    swarm = Swarm()
+    node = swarm.add(1)
+    swarm.run(swarm.settings.join_wait - 0.5)
+    assert node.rounds == 0
+    swarm.run(5.0)
+    assert node.rounds >= 4
+    assert node.coordinator.state(swarm.now) == "alone"
+
+
+def test_a_joiner_trains_only_after_it_has_caught_up() -> None:
+    swarm = Swarm()
+    first = swarm.add(1)
+    swarm.run(20.0)
+    joiner = swarm.add(2)
+    first_round_at: int | None = None
+    for _ in range(80):
+        swarm.run(0.25)
+        if joiner.rounds and first_round_at is None:
+            first_round_at = len(joiner.disk.updates)
+    assert first_round_at is not None
+    assert first_round_at > first.rounds // 2
+    assert joiner.coordinator.state(swarm.now) == "training"
+
+
+def test_a_lost_update_is_repaired_within_a_few_seconds() -> None:
+    swarm = Swarm(faults=Faults(loss=0.3))
+    for number in range(1, 5):
+        swarm.add(number)
+    swarm.run(20.0)
+    swarm.run(6.0, train=False)
+    assert converged(swarm)
+
+
+def test_no_sync_is_asked_for_when_nothing_is_lost() -> None:
+    swarm = Swarm(large=0.0)
+    nodes = [swarm.add(number) for number in range(1, 5)]
+    swarm.run(8.0)
+    before = swarm._count
+    asked: list[actions.Sync] = []
+    for node in nodes:
+        perform = node.perform
+
+        def watch(action: actions.Action, perform=perform) -> None:  # type: ignore[no-untyped-def]
+            if isinstance(action, actions.Sync):
+                asked.append(action)
+            perform(action)
+
+        node.perform = watch  # type: ignore[method-assign]
+    swarm.run(20.0)
+    assert swarm._count > before
+    assert asked == []
+
+
+def test_the_first_node_is_nothing_special() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number) for number in range(1, 5)]
+    swarm.run(10.0)
+    rounds = [node.rounds for node in nodes]
+    swarm.crash(nodes[0])
+    swarm.run(10.0)
+    assert all(node.rounds >= before + 9 for node, before in zip(nodes[1:], rounds[1:], strict=True))
+    swarm.run(2.0, train=False)
+    assert converged(swarm)
+
+
+def test_a_restarted_node_goes_on_with_its_numbers() -> None:
+    swarm = Swarm()
+    swarm.add(1)
+    node = swarm.add(2)
+    swarm.run(10.0)
+    last = node.coordinator.ledger.last(node.author)  # type: ignore[union-attr]
+    assert last is not None
+    swarm.crash(node)
+    swarm.run(3.0)
+    again = swarm.add(2)
+    swarm.run(10.0)
+    swarm.run(3.0, train=False)
+    seqs = sorted(seq for author, seq in again.disk.updates if author == again.author)
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert seqs[-1] > last.seq
+    assert converged(swarm)
+
+
+def test_a_round_handed_in_again_after_a_crash_counts_once() -> None:
+    swarm = Swarm()
+    node = swarm.add(1)
+    swarm.run(6.0)
+    outbox = (b"the same round",)
+    node.handle(events.RoundFinished(outbox, 5, 1.0, 1.0, 0.1))
+    held = len(node.disk.updates)
+    swarm.crash(node)
+    again = swarm.add(1)
+    accepted = again.coordinator.handle(events.RoundFinished(outbox, 5, 1.0, 1.0, 0.1), again.now())
+    assert any(isinstance(action, actions.Accept) for action in accepted)
+    assert not any(isinstance(action, (actions.Store, actions.PublishUpdate)) for action in accepted)
+    assert len(again.disk.updates) == held
+
+
+def test_two_models_on_one_topic_name_their_difference_and_go_on() -> None:
+    swarm = Swarm()
+    one, two = swarm.add(1), swarm.add(2)
+    other = swarm.add(3, genesis(width=8))
+    swarm.run(20.0)
+    assert any("weight" in text and "(4, 4)" in text and "(8, 4)" in text for text in one.notices)
+    assert any("weight" in text and "(4, 4)" in text and "(8, 4)" in text for text in other.notices)
+    assert other.coordinator.state(swarm.now) == "alone"
+    assert one.coordinator.state(swarm.now) == "training"
+    swarm.run(1.0, train=False)
+    assert one.disk.total == two.disk.total != other.disk.total
+
+
+def test_finish_settles_when_all_finish() -> None:
+    swarm = Swarm(faults=Faults(loss=0.1))
+    nodes = [swarm.add(number) for number in range(1, 5)]
+    swarm.run(10.0)
+    for node in nodes:
+        node.handle(events.Finish())
+    swarm.run(30.0)
+    assert all(node.left for node in nodes)
+    assert len({node.disk.total for node in nodes}) == 1
+    assert any("all members hold the same updates" in text for node in nodes for text in node.notices)
+
+
+def test_finish_leaves_its_updates_with_those_who_go_on() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number) for number in range(1, 4)]
+    swarm.run(10.0)
+    nodes[0].handle(events.Finish())
+    swarm.run(20.0)
+    assert nodes[0].left
+    assert any("goes on holds all our updates" in text for text in nodes[0].notices)
+    mine = {update for update in nodes[0].disk.updates if update[0] == nodes[0].author}
+    assert mine <= nodes[1].disk.updates.keys()
+
+
+def test_finish_alone_leaves_soon() -> None:
+    swarm = Swarm()
+    node = swarm.add(1)
+    swarm.run(6.0)
+    node.handle(events.Finish())
+    swarm.run(3.0)
+    assert node.left
+
+
+def test_paused_it_still_takes_the_updates_of_others() -> None:
+    swarm = Swarm()
+    one, two = swarm.add(1), swarm.add(2)
+    swarm.run(6.0)
+    one.handle(events.Pause())
+    rounds = one.rounds
+    swarm.run(10.0)
+    swarm.run(1.0, train=False)
+    assert one.rounds == rounds
+    assert two.rounds > rounds + 5
+    assert converged(swarm)
+    one.handle(events.Resume())
+    swarm.run(3.0)
+    assert one.rounds > rounds
+
+
+def test_partitioned_sides_become_one_again() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number) for number in range(1, 7)]
+    swarm.run(8.0)
+    for node in nodes[:3]:
+        swarm.sides[node.author] = 1
+    swarm.run(20.0)
+    swarm.run(3.0, train=False)
+    assert len(swarm.digests()) == 2
+    swarm.sides.clear()
+    swarm.run(4.0)
+    swarm.run(4.0, train=False)
+    assert converged(swarm)
+
+
+def test_liars_about_blocks_are_counted_and_got_around() -> None:
+    swarm = Swarm(large=1.0, lies=0.3)
+    nodes = [swarm.add(number) for number in range(1, 5)]
+    swarm.run(15.0)
+    swarm.run(40.0, train=False)
+    assert converged(swarm)
+    assert sum(node.coordinator.refused[Refusal.BAD_BLOCK] for node in nodes) > 0
+
+
+class TestStrangers:
+    """What comes from outside and must not get in."""
+
+    def node(self) -> tuple[Swarm, Node]:
+        swarm = Swarm()
+        node = swarm.add(1)
+        swarm.run(5.0)
+        return swarm, node
+
+    def update(self, node: Node, seq: int = 1, slot: int | None = None, swarm: bytes | None = None) -> Update:
+        ledger = node.coordinator.ledger
+        assert ledger is not None
+        now = int(node.now())
+        return Update(swarm or ledger.swarm, seq, now if slot is None else slot, 1, 0.5, 1.0, None, b"payload", ())
+
+    def send(self, node: Node, envelope: bytes, reason: Refusal) -> None:
+        before, held = node.coordinator.refused[reason], len(node.disk.updates)
+        node.handle(events.UpdateHeard(envelope, bytes(32)))
+        assert node.coordinator.refused[reason] == before + 1
+        assert len(node.disk.updates) == held
+
+    def test_forged_signature(self) -> None:
+        _, node = self.node()
+        honest, liar = SigningKey(b"h" * 32), SigningKey(b"l" * 32)
+        self.send(
+            node,
+            seal(self.update(node), wire.signer(liar), bytes(honest.verify_key)),
+            Refusal.BAD_SIGNATURE,
+        )
+
+    def test_garbage(self) -> None:
+        _, node = self.node()
+        for data in (b"", b"\xff" * 50, bytes(70_000), b"\x84\x01"):
+            self.send(node, data, Refusal.MALFORMED)
+            held = node.coordinator.refused[Refusal.MALFORMED]
+            node.handle(events.HeartbeatHeard(data, bytes(32)))
+            assert node.coordinator.refused[Refusal.MALFORMED] == held + 1
+
+    def test_replay_and_conflict_and_order(self) -> None:
+        _, node = self.node()
+        key = SigningKey(b"k" * 32)
+        sign, author = wire.signer(key), bytes(key.verify_key)
+        slot = int(node.now())
+        first = seal(self.update(node, 1, slot), sign, author)
+        node.handle(events.UpdateHeard(first, bytes(32)))
+        assert (author, 1) in node.disk.updates
+        self.send(node, first, Refusal.DUPLICATE)
+        self.send(node, seal(self.update(node, 1, slot - 1), sign, author), Refusal.CONFLICT)
+        self.send(node, seal(self.update(node, 2, slot), sign, author), Refusal.SLOT_ORDER)
+        self.send(node, seal(self.update(node, 2, slot + 100), sign, author), Refusal.FUTURE_SLOT)
+        self.send(node, seal(self.update(node, 2, slot + 1, b"s" * 32), sign, author), Refusal.WRONG_SWARM)
+
+    def test_an_old_heartbeat_cannot_be_replayed(self) -> None:
+        swarm, node = self.node()
+        other = swarm.add(2)
+        old = other.coordinator._heartbeat("training", START - 100.0)
+        swarm.run(5.0)
+        heard = node.coordinator.peers.get(other.author).heard
+        swarm.now += 0.1
+        node.handle(events.HeartbeatHeard(old, other.author))
+        assert node.coordinator.peers.get(other.author).heard == heard
+
+    def test_void_payload_is_counted_and_told(self) -> None:
+        _, node = self.node()
+        node.handle(events.PayloadVoid((bytes(32), 3)))
+        assert node.coordinator.refused[Refusal.VOID] == 1
+        assert any("zeros" in text for text in node.notices)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**32),
+    loss=st.sampled_from([0.0, 0.1, 0.4]),
+    failure=st.sampled_from([0.0, 0.3]),
+    skews=st.lists(st.floats(-1.5, 1.5), min_size=5, max_size=5),
+    script=st.lists(
+        st.tuples(st.sampled_from(["run", "crash", "start", "cut", "heal"]), st.integers(0, 4)),
+        min_size=3,
+        max_size=14,
+    ),
+)
+def test_after_quiet_all_replicas_are_equal(
+    seed: int, loss: float, failure: float, skews: list[float], script: list[tuple[str, int]]
+) -> None:
+    """Joins, crashes, restarts, partitions, loss, duplication, reordering, clock skew leave no lasting difference."""
+    swarm = Swarm(seed, Faults(loss=loss, duplicate=0.2, delay=(0.01, 1.5), exchange_failure=failure), lies=0.05)
+    for number in range(3):
+        swarm.add(number + 1, skew=skews[number])
+    for what, which in script:
+        nodes = list(swarm.nodes.values())
+        match what:
+            case "run":
+                swarm.run(1.0 + which)
+            case "crash" if len(nodes) > 1:
+                swarm.crash(nodes[which % len(nodes)])
+            case "start":
+                key = bytes(SigningKey((which + 1).to_bytes(32)).verify_key)
+                if key not in swarm.nodes:
+                    swarm.add(which + 1, skew=skews[which])
+            case "cut":
+                for node in nodes[: which + 1]:
+                    swarm.sides[node.author] = 1
+            case "heal":
+                swarm.sides.clear()
+        swarm.run(0.5)
+    swarm.sides.clear()
+    swarm.faults = Faults()
+    swarm.lies = 0.0
+    swarm.run(QUIET, train=False)
+    assert converged(swarm)
+    for node in swarm.nodes.values():
+        ledger = node.coordinator.ledger
+        assert ledger is not None
+        assert set(ledger.vector) == set(node.disk.updates) == set(node.disk.applied)
