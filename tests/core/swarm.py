@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from nacl.signing import SigningKey
 
 from learnae import wire
-from learnae.cid import raw_cid
 from learnae.coordinator import Coordinator, Settings, actions, events
 from learnae.genesis import Genesis
 from learnae.layout import Layout, TensorSpec
 from learnae.ledger import Entry
 from learnae.vector import UpdateId, VersionVector
-from learnae.wire import SyncReply, Update
+from learnae.wire import SyncReply
 
 SLOT = 1.0
 START = 1_000_000.0
@@ -106,7 +105,7 @@ class Node:
                 self.swarm.exchange(self, action.peer, lambda peer: self.fetch(peer, action))
             case actions.AskGenesis():
                 self.swarm.exchange(
-                    self, action.peer, lambda peer: events.GenesisHeard(action.peer, peer and peer.genesis)
+                    self, action.peer, lambda peer: events.GenesisHeard(action.peer, peer.genesis if peer else None)
                 )
             case actions.Train():
                 self.mode = action.mode
@@ -227,7 +226,3 @@ class Swarm:
 
     def totals(self) -> set[int]:
         return {node.disk.total for node in self.nodes.values()}
-
-
-def payload_cids(update: Update) -> tuple[bytes, ...]:
-    return update.blocks or (raw_cid(update.payload),)
