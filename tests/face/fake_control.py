@@ -5,6 +5,8 @@ import sys
 
 import click
 
-steps = [int(count) for count in sys.argv[sys.argv.index("--steps") + 1].split(",")]
-assert all(count % 40 == 0 for count in steps)
-click.echo(json.dumps({"accuracies": [0.5 for _ in steps], "weights": 17226}))
+if "fail" in sys.argv:
+    sys.exit("no such task")
+shards = [word.split(":") for word in sys.argv if ":" in word]
+assert shards and all(int(steps) % 40 == 0 for _, steps in shards)
+click.echo(json.dumps({"accuracies": [0.5 + 0.1 * int(shard) for shard, _ in shards], "weights": 17226}))

@@ -1,5 +1,5 @@
 """`learnae demo`: a whole swarm on this PC, beside nodes that train alone; used by the CLI."""
 
-from learnae.cli.demo.run import Options, run
+from learnae.cli.demo.course import Options, run
 
 __all__ = ["Options", "run"]

@@ -1,39 +1,90 @@
-"""The demo's control: every shard trained alone, as many steps as its node made in the swarm; a process of its own.
+"""The demo's control: every shard trained alone, as many steps as its node made in the swarm.
 
-It prints one JSON object: {"accuracies": [fraction or null, one per shard], "weights": the model's size in floats}.
+`compare` is called by `course`; it starts this module as processes, one a core, so that the demo never loads torch.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
+import trio
+
+from learnae.errors import TrainerError
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Accuracy (a fraction) of every shard trained alone, None where unknown, and the model's float weights."""
+
+    accuracies: tuple[float | None, ...]
+    weights: int | None
+
+
+async def compare(command: Sequence[str], task: str, skew: float, seed: int, steps: Sequence[int]) -> Comparison:
+    """Train shard i alone for `steps[i]` steps. Cancelled, it ends its processes.
+
+    Raises:
+        TrainerError: a process failed; with the end of what it said.
+    """
+    accuracies: list[float | None] = [None] * len(steps)
+    weights: int | None = None
+    workers = min(len(steps), os.cpu_count() or 1)
+
+    async def work(first: int) -> None:
+        nonlocal weights
+        shards = range(first, len(steps), workers)
+        flags = ["--task", task, "--count", str(len(steps)), "--skew", str(skew), "--seed", str(seed)]
+        # One thread each: on models this small, more of them only wait for one another.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        result = await trio.run_process(
+            [*command, *flags, *(f"{shard}:{steps[shard]}" for shard in shards)],
+            env=environment,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            tail = "\n".join(result.stderr.decode(errors="replace").splitlines()[-5:])
+            raise TrainerError(f"training alone failed with exit code {result.returncode}:\n{tail}")
+        answer = json.loads(result.stdout)
+        weights = int(answer["weights"])
+        for shard, accuracy in zip(shards, answer["accuracies"], strict=True):
+            accuracies[shard] = accuracy
+
+    async with trio.open_nursery() as nursery:
+        for first in range(workers):
+            nursery.start_soon(work, first)
+    return Comparison(tuple(accuracies), weights)
 
 
 @click.command()
 @click.option("--task", "spec", required=True)
+@click.option("--count", type=int, required=True, help="Shards in all.")
 @click.option("--skew", type=float, required=True)
 @click.option("--seed", type=int, required=True)
-@click.option("--steps", required=True, help="Steps of every shard, with commas between.")
-def main(spec: str, skew: float, seed: int, steps: str) -> None:
-    """Train the control and print its accuracies."""
+@click.argument("shards", nargs=-1, required=True, metavar="SHARD:STEPS...")
+def main(spec: str, count: int, skew: float, seed: int, shards: tuple[str, ...]) -> None:
+    """Train some shards (from 0), and print {"accuracies": [fraction or null, ...], "weights": floats} as JSON."""
     from learnae.learner import Learner
     from learnae.model import gather
     from learnae.replica import Replica
     from learnae.task import Shard, load_task
 
     task = load_task(spec)
-    counts = [int(count) for count in steps.split(",")]
     accuracies: list[float | None] = []
     weights = 0
-    for index, count in enumerate(counts):
+    for index, steps in (map(int, shard.split(":")) for shard in shards):
         # A learner that never ends its round is plain local training, from the weights that the swarm starts from.
-        learner = Learner(task, Shard(index, len(counts), skew), seed=seed)
-        weights = learner.layout.size
-        for _ in range(count):
+        learner = Learner(task, Shard(index, count, skew), seed=seed)
+        for _ in range(steps):
             learner.step()
         learner.replica = Replica.from_weights(learner.layout, learner.exponents, gather(learner.model))
         accuracies.append(learner.evaluate().get("accuracy"))
+        weights = learner.layout.size
     click.echo(json.dumps({"accuracies": accuracies, "weights": weights}))
 
 

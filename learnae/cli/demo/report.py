@@ -1,4 +1,4 @@
-"""What a demo has found: the figures, their JSON form, and whether the nodes agree; made by `run`, shown by `view`."""
+"""What a demo has found: the figures, their JSON form, and whether the nodes agree; made by `course`."""
 
 from __future__ import annotations
 

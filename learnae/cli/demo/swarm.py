@@ -1,4 +1,4 @@
-"""The demo's daemons: starts them as processes, asks them how they do, ends them, leaves none behind; used by `run`."""
+"""The demo's daemons: starts them as processes, asks them how they do, ends them; used by `course`."""
 
 from __future__ import annotations
 

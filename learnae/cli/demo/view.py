@@ -1,4 +1,4 @@
-"""The demo on the screen: a live table on a terminal, plain lines elsewhere, and the final tables; used by `run`."""
+"""The demo on the screen: a live table on a terminal, plain lines elsewhere, and the final tables; used by `course`."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import shutil
 import signal
@@ -17,9 +15,11 @@ from pathlib import Path
 import trio
 from rich.console import Console
 
+from learnae.cli.demo.control import Comparison, compare
 from learnae.cli.demo.report import Report, build, same, vectors
 from learnae.cli.demo.swarm import Node, Swarm, open_swarm
 from learnae.cli.demo.view import Progress, show_report
+from learnae.errors import ConfigError, TrainerError
 
 POLL_EVERY = 1.0
 START_LIMIT = 120.0
@@ -45,7 +45,13 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Run a demo and print its result. Returns the exit code: 0, 1, or 128 plus the signal that ended it."""
+    """Run a demo and print its result. Returns the exit code: 0, 1, or 128 plus the signal that ended it.
+
+    Raises:
+        ConfigError: the report could not be written where it is wanted; found out before, not after.
+    """
+    if options.report is not None and not options.report.absolute().parent.is_dir():
+        raise ConfigError(f"{options.report} cannot be written: its directory does not exist. Create it first.")
     return trio.run(_run_until_signal, options)
 
 
@@ -97,6 +103,7 @@ class _Demo:
                 await self._follow(swarm, progress, "training", options.seconds, lambda: False)
                 await swarm.command("finish")
                 await self._follow(swarm, progress, "finishing", FINISH_LIMIT, lambda: not any(swarm.running()))
+                self._note_deaths(swarm, progress)
                 late = list(swarm.running())
                 await swarm.end()
                 for node in swarm.nodes:
@@ -104,10 +111,9 @@ class _Demo:
                 progress.update("ended", force=True)
                 for node in late:
                     self._fail(progress, node, f"did not end within {FINISH_LIMIT:g} s")
-                progress.say("Training each shard alone, for comparison ...")
-                solo, weights = await self._control(swarm, progress)
-            report = build(swarm.nodes, trio.current_time() - started, solo, weights)
-            show_report(self._console, report, swarm.nodes, solo)
+                alone = await self._compare(swarm, progress)
+            report = build(swarm.nodes, trio.current_time() - started, alone.accuracies, alone.weights)
+            show_report(self._console, report, swarm.nodes, alone.accuracies)
             if options.report is not None:
                 report.write(options.report)
             return self._verdict(swarm, report)
@@ -125,11 +131,13 @@ class _Demo:
         self, swarm: Swarm, progress: Progress, phase: str, seconds: float, done: Callable[[], bool]
     ) -> None:
         """Show the nodes for so many seconds, or until `done`, or until none is left."""
+        first = True
         with trio.move_on_after(seconds):
             while True:
                 await swarm.poll()
                 self._note_deaths(swarm, progress)
-                progress.update(phase)
+                progress.update(phase, force=first)
+                first = False
                 if done() or not any(swarm.running()):
                     return
                 await trio.sleep(POLL_EVERY)
@@ -143,29 +151,18 @@ class _Demo:
         self._failed.add(node.number)
         progress.say(f"Node {node.number} {what}. The end of its log:\n{node.log_tail()}")
 
-    async def _control(self, swarm: Swarm, progress: Progress) -> tuple[list[float | None], int | None]:
+    async def _compare(self, swarm: Swarm, progress: Progress) -> Comparison:
         options = self._options
         steps = [int(node.part("trainer").get("steps") or 0) for node in swarm.nodes]
-        nothing: tuple[list[float | None], int | None] = ([None] * len(steps), None)
-        if not any(steps):
-            progress.say("No node made a step, so there is nothing to compare with.")
-            return nothing
-        flags = ["--task", options.task, "--skew", str(options.skew), "--seed", str(options.seed)]
-        with trio.move_on_after(CONTROL_LIMIT):
-            # Cancelled, it is ended with the demo.
-            result = await trio.run_process(
-                [*options.control, *flags, "--steps", ",".join(map(str, steps))],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                capture_stdout=True,
-                capture_stderr=True,
-                check=False,
-            )
-            if result.returncode == 0:
-                answer = json.loads(result.stdout)
-                return list(answer["accuracies"]), int(answer["weights"])
-            tail = "\n".join(result.stderr.decode(errors="replace").splitlines()[-5:])
-            progress.say(f"The comparison failed with exit code {result.returncode}:\n{tail}")
-        return nothing
+        if any(steps):
+            progress.say("Training each shard alone, for comparison ...")
+            try:
+                with trio.move_on_after(CONTROL_LIMIT):
+                    return await compare(options.control, options.task, options.skew, options.seed, steps)
+                progress.say(f"The comparison was given up after {CONTROL_LIMIT:g} s.")
+            except* TrainerError as group:
+                progress.say(str(group.exceptions[0]))
+        return Comparison((None,) * len(steps), None)
 
     def _verdict(self, swarm: Swarm, report: Report) -> int:
         agreed = same([entry.digest for entry in report.nodes]) and same(vectors(swarm.nodes))
