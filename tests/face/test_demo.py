@@ -139,7 +139,7 @@ def test_no_process_outlives_the_demo(number: signal.Signals, code: int, tmp_pat
 def test_the_real_control_trains_shards_alone() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     flags = ["--task", "digits", "--count", "4", "--skew", "0.3", "--seed", "0", "0:60", "2:0"]
-    command = [sys.executable, "-m", "learnae.cli.demo.control", *flags]
+    command = [sys.executable, "-m", "learnae.cli.demo.alone", *flags]
     answer = json.loads(subprocess.run(command, check=True, capture_output=True, env=environment).stdout)
     trained, untrained = answer["accuracies"]
     assert untrained < 0.3 < trained < 0.95

@@ -1,6 +1,6 @@
-"""The demo's control: every shard trained alone, as many steps as its node made in the swarm.
+"""The demo's control: every shard trained alone, as many steps as its node made in the swarm; used by `course`.
 
-`compare` is called by `course`; it starts this module as processes, one a core, so that the demo never loads torch.
+The work is done by `alone`, in processes of their own, one a core: the demo itself never loads torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import click
 import trio
 
 from learnae.errors import TrainerError
@@ -59,34 +58,3 @@ async def compare(command: Sequence[str], task: str, skew: float, seed: int, ste
         for first in range(workers):
             nursery.start_soon(work, first)
     return Comparison(tuple(accuracies), weights)
-
-
-@click.command()
-@click.option("--task", "spec", required=True)
-@click.option("--count", type=int, required=True, help="Shards in all.")
-@click.option("--skew", type=float, required=True)
-@click.option("--seed", type=int, required=True)
-@click.argument("shards", nargs=-1, required=True, metavar="SHARD:STEPS...")
-def main(spec: str, count: int, skew: float, seed: int, shards: tuple[str, ...]) -> None:
-    """Train some shards (from 0), and print {"accuracies": [fraction or null, ...], "weights": floats} as JSON."""
-    from learnae.learner import Learner
-    from learnae.model import gather
-    from learnae.replica import Replica
-    from learnae.task import Shard, load_task
-
-    task = load_task(spec)
-    accuracies: list[float | None] = []
-    weights = 0
-    for index, steps in (map(int, shard.split(":")) for shard in shards):
-        # A learner that never ends its round is plain local training, from the weights that the swarm starts from.
-        learner = Learner(task, Shard(index, count, skew), seed=seed)
-        for _ in range(steps):
-            learner.step()
-        learner.replica = Replica.from_weights(learner.layout, learner.exponents, gather(learner.model))
-        accuracies.append(learner.evaluate().get("accuracy"))
-        weights = learner.layout.size
-    click.echo(json.dumps({"accuracies": accuracies, "weights": weights}))
-
-
-if __name__ == "__main__":
-    main()

@@ -41,7 +41,7 @@ class Options:
     report: Path | None = None
     keep: bool = False
     daemon: tuple[str, ...] = (sys.executable, "-m", "learnaed")
-    control: tuple[str, ...] = (sys.executable, "-m", "learnae.cli.demo.control")
+    control: tuple[str, ...] = (sys.executable, "-m", "learnae.cli.demo.alone")
 
 
 def run(options: Options) -> int:
