@@ -49,7 +49,7 @@ OnConnection = Callable[[str, bool], None]
 
 
 class _NoConnector(AutoConnector):
-    """libp2p's auto-connector dials whatever its address book holds, strangers' addresses included; ours is `Dialer`."""
+    """libp2p's auto-connector dials whatever its address book holds, strangers' included; ours is `Dialer`."""
 
     async def run_background_task(self, nursery: trio.Nursery) -> None: ...
 

@@ -69,7 +69,13 @@ class _AbsentModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        value = name if name.isupper() else _AbsentType(f"{self.__name__}.{name}", (_Absent,), {})
+        value: Any
+        if name.isupper():
+            value = name
+        elif name.endswith(("Error", "Exception", "Failure")):  # stands in `except` clauses, is never raised
+            value = type(name, (Exception,), {})
+        else:
+            value = _AbsentType(f"{self.__name__}.{name}", (_Absent,), {})
         setattr(self, name, value)
         return value
 

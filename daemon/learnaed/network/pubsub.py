@@ -31,6 +31,7 @@ MAX_RPC = 1024 * 1024
 MAX_TOPIC = 256
 MAX_TOPICS_PER_PEER = 64
 MAX_CONTROL_IDS = 2000
+MAX_QUEUED = 256
 REMEMBER_SECONDS = 120.0
 REMEMBER_MESSAGES = 50_000
 
@@ -83,14 +84,13 @@ class Router(GossipSub):
     drop silently, retain messages, or let a stranger choose whom we dial.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         super().__init__(
             protocols=[PROTOCOL],
             degree=3,
             degree_low=2,
             degree_high=4,
-            gossip_window=1,
-            gossip_history=4,
             heartbeat_interval=1,
             prune_back_off=5,
             unsubscribe_back_off=1,
@@ -98,7 +98,8 @@ class Router(GossipSub):
             spam_protection_enabled=False,
             eclipse_protection_enabled=False,
         )
-        self.mcache = ContentCache(1, 4)
+        # Named to peers outside the mesh for one heartbeat, kept for who asks or has just come for six.
+        self.mcache = ContentCache(1, 6)
         self.scorer = None
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
@@ -117,6 +118,17 @@ class Router(GossipSub):
         for peers in self.back_off.values():
             peers.pop(peer_id, None)
 
+    def _handle_dropped_rpc(self, peer_id: ID, rpc: rpc_pb2.RPC, reason: str) -> None:
+        self._counters.dropped["send-queue-full"] += 1
+        super()._handle_dropped_rpc(peer_id, rpc, reason)
+
+    async def send_recent_messages(self, peer_id: ID, topic: str) -> None:
+        """A peer that has just subscribed gets what was published while it was connecting."""
+        for entry in [entry for entries in self.mcache.history for entry in entries if topic in entry.topics]:
+            message = self.mcache.get(entry.mid)
+            if message is not None:
+                self.send_rpc(peer_id, rpc_pb2.RPC(publish=[message]))
+
     async def _do_px(self, px_peers: list[rpc_pb2.PeerInfo]) -> None:
         """Strangers do not tell us whom to dial."""
 
@@ -132,7 +144,7 @@ class Gossip(Pubsub):
         deliver: Deliver,
         misbehaved: Callable[[ID], None],
     ) -> None:
-        self.gossip_router = Router()
+        self.gossip_router = Router(counters)
         super().__init__(
             host,
             self.gossip_router,
@@ -222,6 +234,13 @@ class Gossip(Pubsub):
         # Unsigned fields that a stranger chose are not passed on.
         clean = rpc_pb2.Message(data=msg.data, topicIDs=[topic])
         await self.gossip_router.publish(msg_forwarder, clean)
+
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        """libp2p drops what exceeds 32 queued messages of a peer, which a burst of dozens does."""
+        await super()._handle_new_peer(peer_id)
+        queue = self.peer_queues.get(peer_id)
+        if queue is not None:
+            queue._queue.max_size = MAX_QUEUED
 
     def get_hello_packet(self) -> rpc_pb2.RPC:
         packet = rpc_pb2.RPC()
