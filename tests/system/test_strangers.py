@@ -47,8 +47,8 @@ def test_a_mismatch_is_named_on_both_sides_and_both_go_on(swarm: Swarm) -> None:
 def test_it_trains_alone_says_so_and_merges_when_a_peer_comes(swarm: Swarm) -> None:
     first = start_local(swarm, "--shard", "1/2", name="first")
     swarm.wait("training alone", lambda: first.status()["state"] == "alone", 30, [first])
+    swarm.wait("a word about it", lambda: "alone" in first.messages().lower(), 10, [first])
     swarm.wait_rounds(3, 30)
-    assert "alone" in first.messages().lower()
     second = start_local(swarm, "--shard", "2/2", peer=first, name="second")
     swarm.wait_together()
     swarm.wait("both to be in company", lambda: {n.status()["state"] for n in swarm.nodes} == {"training"}, 20)
