@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -202,16 +201,16 @@ def _task(value: object) -> str:
 
 def _shard(value: object) -> str:
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value) if isinstance(value, str) else None
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 10_000:
         raise ValueError(
-            "must be K/N with 1 <= K <= N: the K-th of N shards. Say 1/2 on one PC and 2/2 on the other, for instance."
+            "must be K/N with 1 <= K <= N <= 10000: the K-th of N shards. Say 1/2 on one PC and 2/2 on the other, for instance."
         )
     return f"{int(match[1])}/{int(match[2])}"
 
 
 def _skew(value: object) -> float:
     remedy = (
-        "must be a number above 0: the Dirichlet alpha of the split. "
+        "must be a number from 0.001 to 1000000: the Dirichlet alpha of the split. "
         "Say 0.3 for shards that differ much, 100 for nearly even."
     )
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -220,7 +219,7 @@ def _skew(value: object) -> float:
         alpha = float(value)
     except ValueError:
         raise ValueError(remedy) from None
-    if not (math.isfinite(alpha) and alpha > 0):
+    if not 0.001 <= alpha <= 1e6:
         raise ValueError(remedy)
     return alpha
 

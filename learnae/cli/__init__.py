@@ -113,14 +113,14 @@ def _verb(name: str, text: str) -> None:
 _verb("finish", "Complete the round, publish it, let the swarm settle, and end.")
 _verb("pause", "Stop training; updates are still stored, merged and served.")
 _verb("resume", "Train again after a pause.")
-_verb("stop", "End now: the unfinished round is kept and goes on at the next start.")
+_verb("stop", "End now, within seconds; the next start goes on from the state that is kept.")
 
 
 @cli.command()
 @click.option("--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="Daemons to start.")
 @click.option("--task", default="digits", show_default=True, metavar="SPEC", help="What to train.")
 @click.option(
-    "--skew", type=click.FloatRange(0, min_open=True), default=0.3, show_default=True, metavar="ALPHA",
+    "--skew", type=click.FloatRange(0.001, 1e6), default=0.3, show_default=True, metavar="ALPHA",
     help="How the data is split: Dirichlet alpha; smaller is more uneven.",
 )  # fmt: skip
 @click.option(

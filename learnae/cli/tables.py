@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,7 +105,7 @@ def show_peers(daemon: Daemon, peers: Sequence[Mapping[str, Any]], console: Cons
             "yes" if peer.get("connected") else "no",
             styled_state(peer.get("state") or "-"),
             str(peer.get("updates", "-")),
-            "-" if seen is None else f"{duration(max(0.0, time.time() - seen))} ago",
+            "-" if seen is None else f"{duration(seen)} ago",
             Text(", ".join(peer.get("addresses") or ("-",))),
             Text(str(peer.get("problem") or ("" if peer.get("swarm_match") else "another swarm"))),
         )

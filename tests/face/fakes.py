@@ -25,7 +25,9 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         "uptime": 12.5,
         "pid": 1,
         "listen": ["/ip4/127.0.0.1/tcp/4117"],
-        "role": "full",
+        "parameters": 17226,
+        "share": 0.5,
+        "members": 1,
         "trainer": {
             "state": "training",
             "pid": 2,
@@ -43,7 +45,7 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         "ledger": {"updates": 21, "authors": 3, "vector_digest": "12" * 32, "missing": 0, "vector": {"a": 7}},
         "refused": {"forged": 2, 'odd "reason"\n': 1},
         "network": {"peers": 2, "bytes_sent": 5000, "bytes_received": 7000},
-        "messages": [{"time": 1.0, "level": "info", "text": "hello"}],
+        "messages": [{"time": "2030-01-31T12:00:00.000+00:00", "level": "info", "text": "hello"}],
     }
     return status | changes
 
@@ -70,7 +72,7 @@ class FakeSource:
                 "swarm_match": True,
                 "state": "training",
                 "updates": 7,
-                "last_seen": 1.0,
+                "last_seen": 1.4,
                 "layout": "cd" * 32,
                 "problem": None,
             }

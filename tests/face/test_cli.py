@@ -69,7 +69,8 @@ def test_peers(tmp_path: Path) -> None:
     with running(tmp_path) as source:
         answer = json.loads(learnae(tmp_path, "peers", "--json").stdout)
         assert answer == {"profile": "default", "peers": source.peers()}
-        assert source.peers()[0]["peer"][-8:] in learnae(tmp_path, "peers").output
+        shown = learnae(tmp_path, "peers").output
+        assert source.peers()[0]["peer"][-8:] in shown and "1 s ago" in shown
 
 
 def test_several_daemons(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from learnae.home import SUMMARY_FILE
 
 PATIENCE = 8.0
 """Seconds that daemons get to end after SIGTERM before they are killed."""
-_DATA = "LEARNAE_DATA"
-"""The only setting that daemons take from the demo's environment."""
+_WITHHELD = {f"LEARNAE_{name}" for name in ("CONFIG", "MDNS", "PAUSED", "PEER", "PROFILE", "ROUNDS")}
+"""Settings that the demo gives no flag for, and that must not reach its daemons from the surroundings."""
 
 
 @dataclass(eq=False)
@@ -82,9 +82,7 @@ class Swarm:
     async def start(self, command: Sequence[str], home: Path, flags: Sequence[str]) -> Node:
         """Start one more daemon: `command` run --home `home` and the flags."""
         await trio.Path(home).mkdir(parents=True)
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("LEARNAE_") or name == _DATA
-        }
+        environment = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
         with (home / "output.log").open("wb") as output:
             # A session of its own, so that the terminal's Ctrl+C reaches the demo alone, which then ends them in order.
             process = await trio.lowlevel.open_process(
