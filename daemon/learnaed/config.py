@@ -203,7 +203,8 @@ def _shard(value: object) -> str:
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value) if isinstance(value, str) else None
     if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 10_000:
         raise ValueError(
-            "must be K/N with 1 <= K <= N <= 10000: the K-th of N shards. Say 1/2 on one PC and 2/2 on the other, for instance."
+            "must be K/N with 1 <= K <= N <= 10000: the K-th of N shards. "
+            "Say 1/2 on one PC and 2/2 on the other, for instance."
         )
     return f"{int(match[1])}/{int(match[2])}"
 
