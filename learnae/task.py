@@ -115,7 +115,7 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Figures on held-out data, such as ``accuracy`` and ``loss``; the model is in evaluation mode, no gradients."""
+        """Figures on held-out data, such as ``accuracy`` and ``loss``; the model is in evaluation mode."""
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The inner optimiser; its state never leaves the node. Default: AdamW at a learning rate of 1e-3."""

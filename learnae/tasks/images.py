@@ -68,8 +68,8 @@ class ImageTask(Task):
         for some in np.array_split(np.arange(total), -(-total // 2000)):
             images, labels = self._tensors(self.test, some)
             scores = model(images)
-            right += float((scores.argmax(1) == labels).sum())
-            loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
+            right += (scores.argmax(1) == labels).sum().item()
+            loss += functional.cross_entropy(scores, labels, reduction="sum").item()
         return {"accuracy": right / total, "loss": loss / total}
 
     def _tensors(self, images: Images, rows: NDArray[np.int64]) -> Batch:
