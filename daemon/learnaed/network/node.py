@@ -109,7 +109,7 @@ class Network:
                 await self._run_host(ready)
             except Exception as error:
                 if not started:
-                    raise
+                    raise _innermost(error) from None
                 self._counters.host_restarts += 1
                 _log.error("the libp2p host failed and is restarted: %r", error, exc_info=error)
             if trio.current_time() - began > 60.0:
@@ -262,6 +262,13 @@ class Network:
             connections=len(host.swarm.live()) if host is not None else 0,
             known_peers=len(self._dialer),
         )
+
+
+def _innermost(error: Exception) -> Exception:
+    """The first exception in nested groups: libp2p's services wrap what is raised inside them."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _parsed(text: Any) -> Address | None:

@@ -13,11 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import trio
+from libp2p.exceptions import ParseError
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from learnae.errors import NetworkError
 
@@ -28,6 +31,7 @@ SUPPORTED = "0.8.1"
 STREAM_WINDOW = 1024 * 1024
 # Unread data of one connection, all streams together, before the connection is closed.
 CONNECTION_BUFFER = 8 * 1024 * 1024
+MAX_PROTOCOL_NAME = 4096
 # How long a writer waits for a reader that takes nothing. Requests have shorter deadlines of their own.
 WRITE_STALL = 60.0
 # One Yamux frame with its header fills one Noise message.
@@ -54,6 +58,8 @@ def check() -> None:
     remedy = f"Install the version that learnae is tested with: pip install libp2p=={SUPPORTED}"
     if found != SUPPORTED:
         raise NetworkError(f"learnae needs libp2p {SUPPORTED} and found {found}, whose internals may differ. {remedy}")
+    if not hasattr(multiselect_communicator, "read_delim"):
+        raise NetworkError(f"libp2p's read_delim is not where it was: this is not {SUPPORTED}. {remedy}")
     attributes = {"stream_buffers", "send_window"}  # of instances
     for owner, names in _PATCHED.items():
         for name in names:
@@ -72,6 +78,7 @@ def apply() -> None:
     check()
     _quiet_logs()
     _bound_yamux()
+    _bound_negotiation()
     _wake_yamux_writers()
     _guard_connections()
     Yamux._learnae_patched = True  # type: ignore[attr-defined]
@@ -107,6 +114,18 @@ def _bound_yamux() -> None:
 
     Yamux._read_data_body = _read_data_body  # type: ignore[method-assign]
     Yamux._measure_rtt_loop = _measure_rtt_loop  # type: ignore[method-assign]
+
+
+def _bound_negotiation() -> None:
+    """Protocol names have no length limit in libp2p: a stranger could send gigabytes of one."""
+
+    async def read_delim(reader: Any) -> bytes:
+        line = await read_varint_prefixed_bytes_limited(reader, MAX_PROTOCOL_NAME)
+        if not line.endswith(b"\n"):
+            raise ParseError("a protocol name without its newline")
+        return line[:-1]
+
+    vars(multiselect_communicator)["read_delim"] = read_delim
 
 
 def _wake_yamux_writers() -> None:

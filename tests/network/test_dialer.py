@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from learnae.errors import NetworkError
+from learnae.peer import peer_id
+from learnaed.network.addresses import Address
+from learnaed.network.dialer import LAST_RETRY, MAX_ADDRESSES, MAX_PEERS, PARALLEL_DIALS, Dialer, Source
+from learnaed.network.ratelimit import RateLimiter
+from learnaed.network.settings import Counters
+
+SMALL, MIDDLE, LARGE = sorted(peer_id(bytes([n]) * 32) for n in (1, 2, 3))
+
+
+def at(peer: str, port: int = 1000, host: str = "192.0.2.7") -> Address:
+    return Address("ip4", host, port, peer)
+
+
+class World:
+    """What a dialer dials: nothing answers unless it is in `open`."""
+
+    def __init__(self, own: str = MIDDLE) -> None:
+        self.counters = Counters()
+        self.dialer = Dialer(own, self.counters, set(), seed=1)
+        self.connected: set[str] = set()
+        self.open: set[Address] = set()
+        self.calls: list[tuple[float, Address]] = []
+        self.busy = self.most_busy = 0
+
+    async def dial(self, address: Address) -> None:
+        self.calls.append((trio.current_time(), address))
+        self.busy += 1
+        self.most_busy = max(self.busy, self.most_busy)
+        try:
+            await trio.sleep(0.5)
+        finally:
+            self.busy -= 1
+        if address not in self.open:
+            raise NetworkError("refused")
+        assert address.peer is not None
+        self.connected.add(address.peer)
+
+    async def run_for(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await self.dialer.run(self.dial, self.connected, 40)
+
+
+async def test_it_never_gives_up_and_backs_off_to_a_minute(autojump_clock: MockClock) -> None:
+    world = World()
+    world.dialer.add([at(LARGE)], Source.GIVEN, trio.current_time())
+    await world.run_for(3600)
+    times = [time for time, _ in world.calls]
+    gaps = [after - before - 0.5 for before, after in pairwise(times)]
+    assert times[0] < 0.2
+    assert gaps[0] <= 2.0
+    assert max(gaps) <= LAST_RETRY
+    assert min(gaps[8:]) >= LAST_RETRY / 2
+    assert world.counters.dials == world.counters.dial_failures == len(times)
+
+
+async def test_being_seen_anew_ends_the_backoff(autojump_clock: MockClock) -> None:
+    world = World()
+    world.dialer.add([at(LARGE)], Source.DISCOVERED, trio.current_time())
+    await world.run_for(600)
+    world.open.add(at(LARGE, 2000))
+    seen = trio.current_time()
+    world.dialer.add([at(LARGE, 2000)], Source.DISCOVERED, seen)
+    await world.run_for(5)
+    assert world.connected == {LARGE}
+    assert world.calls[-1][0] < seen + 1.0
+    assert world.dialer.worked() == {LARGE: [str(at(LARGE, 2000))]}
+
+
+async def test_the_smaller_id_dials_and_the_other_waits_but_dials_too(autojump_clock: MockClock) -> None:
+    world = World()
+    world.dialer.add([at(SMALL), at(LARGE)], Source.DISCOVERED, trio.current_time())
+    await world.run_for(10)
+    first = {address.peer: time for time, address in reversed(world.calls)}
+    assert first[LARGE] < 0.2
+    assert 2.0 <= first[SMALL] < 3.0
+
+
+async def test_connected_and_blocked_peers_and_ourselves_are_not_dialled(autojump_clock: MockClock) -> None:
+    world = World()
+    world.connected.add(LARGE)
+    blocked = Dialer(MIDDLE, world.counters, {SMALL})
+    for dialer in (world.dialer, blocked):
+        dialer.add([at(MIDDLE)], Source.GIVEN, trio.current_time())
+    world.dialer.add([at(LARGE)], Source.GIVEN, trio.current_time())
+    blocked.add([at(SMALL)], Source.GIVEN, trio.current_time())
+    with trio.move_on_after(600):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.dialer.run, world.dial, world.connected, 40)
+            nursery.start_soon(blocked.run, world.dial, set(), 40)
+    assert world.calls == []
+
+
+async def test_a_lost_peer_is_dialled_again_at_once(autojump_clock: MockClock) -> None:
+    world = World()
+    world.open.add(at(LARGE))
+    world.dialer.add([at(LARGE)], Source.HEARD, trio.current_time())
+    await world.run_for(100)
+    assert len(world.calls) == 1
+    world.connected.clear()
+    world.dialer.lost(LARGE, trio.current_time())
+    await world.run_for(2)
+    assert world.connected == {LARGE}
+
+
+async def test_few_dials_at_once_and_strangers_cannot_fill_the_memory(autojump_clock: MockClock) -> None:
+    world = World()
+    given = at(LARGE)
+    world.dialer.add([given], Source.GIVEN, 0.0)
+    for n in range(MAX_PEERS + 500):
+        world.dialer.add([at(peer_id(n.to_bytes(32, "big")))], Source.HEARD, 0.0)
+    world.dialer.add([at(LARGE, port) for port in range(1, 2000)], Source.HEARD, 0.0)
+    await world.run_for(120)
+    assert len(world.dialer) == MAX_PEERS
+    assert world.most_busy == PARALLEL_DIALS
+    assert given in {address for _, address in world.calls}
+    assert len({address for _, address in world.calls if address.peer == LARGE}) <= MAX_ADDRESSES
+
+
+@pytest.mark.parametrize("burst", [1.0, 10.0])
+def test_rate_limiter_allows_the_burst_then_the_rate(burst: float) -> None:
+    limiter = RateLimiter(5.0, burst)
+    allowed = sum(limiter.allow("a", 0.0) for _ in range(1000))
+    assert allowed == int(5 * burst)
+    assert limiter.allow("b", 0.0)
+    later = sum(limiter.allow("a", second / 100) for second in range(1, 1001))
+    assert 45 <= later <= 51
+
+
+def test_rate_limiter_forgets_the_longest_silent() -> None:
+    limiter = RateLimiter(1.0, 1.0)
+    for n in range(100_000):
+        limiter.allow(n, float(n))
+    assert len(limiter._buckets) <= 4096
