@@ -124,7 +124,7 @@ _verb("stop", "End now, within seconds; the next start goes on from the state th
     help="How the data is split: Dirichlet alpha; smaller is more uneven.",
 )  # fmt: skip
 @click.option(
-    "--seconds", type=click.FloatRange(1, 86400), default=45, show_default=True,
+    "--seconds", type=click.FloatRange(1, 86400), default=40, show_default=True,
     help="Training time, from the moment when all nodes train.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the nodes' random draws.")

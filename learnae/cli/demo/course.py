@@ -36,7 +36,7 @@ class Options:
     nodes: int = 4
     task: str = "digits"
     skew: float = 0.3
-    seconds: float = 45.0
+    seconds: float = 40.0
     seed: int = 0
     report: Path | None = None
     keep: bool = False
