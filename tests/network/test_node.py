@@ -25,7 +25,8 @@ async def test_all_started_at_once_become_one_swarm_by_mdns(nursery: trio.Nurser
     for node in nodes:
         node.listen_to(TOPIC)
         nursery.start_soon(run, node.network)
-    await until(lambda: all(len(node.network.connected()) == count - 1 for node in nodes))
+    everybody = {node.network.peer_id for node in nodes}  # other nodes on this machine may be found as well
+    await until(lambda: all(everybody - {node.network.peer_id} <= node.network.connected() for node in nodes), 40)
     for number, node in enumerate(nodes):
         await node.network.publish(TOPIC, bytes([number]))
     await until(lambda: all(len(node.messages) == count - 1 for node in nodes))
@@ -34,16 +35,16 @@ async def test_all_started_at_once_become_one_swarm_by_mdns(nursery: trio.Nurser
 async def test_a_restart_at_another_port_is_noticed_by_mdns(nursery: trio.Nursery) -> None:
     stays = await start(nursery, "stays", mdns=True)
     ports = set()
-    comes = stays
+    peer = make("comes").network.peer_id
     for _ in range(2):
         async with trio.open_nursery() as life:
             comes = await start(life, "comes", mdns=True)
             ports.add(comes.network.addresses)
-            await until(lambda: stays.network.connected())
+            await until(lambda: peer in stays.network.connected())
             life.cancel_scope.cancel()
-        await until(lambda: not stays.network.connected())
+        await until(lambda: peer not in stays.network.connected())
     assert len(ports) == 2
-    assert stays.events == [(comes.network.peer_id, up) for up in (True, False, True, False)]
+    assert [up for other, up in stays.events if other == peer] == [True, False, True, False]
 
 
 async def test_both_dialling_at_once_end_connected(nursery: trio.Nursery) -> None:
@@ -153,7 +154,7 @@ async def test_bytes_are_counted_on_the_wire(nursery: trio.Nursery) -> None:
 async def test_it_ends_within_a_second_and_leaves_no_thread() -> None:
     async with trio.open_nursery() as nursery:
         nodes = [await start(nursery, name, TOPIC, mdns=True) for name in "abcd"]
-        await until(lambda: all(len(node.network.connected()) == 3 for node in nodes))
+        await until(lambda: all(len(node.network.connected()) >= 3 for node in nodes))
         ended = trio.current_time()
         nursery.cancel_scope.cancel()
     assert trio.current_time() - ended < 1.0
