@@ -211,6 +211,19 @@ def test_a_restored_learner_goes_on_to_the_bit(steps_before: int) -> None:
     assert restored.statistics() == original.statistics()
 
 
+def test_a_round_that_was_saved_before_it_was_accepted() -> None:
+    """The trainer saves a finished round, hands it in, and may die before the answer."""
+    original, restored = (Learner(Blobs(), Shard(0, 2), seed=5) for _ in range(2))
+    finished = local_round(original)
+    state = original.state()
+    original.accept(finished.parts, finished.samples)
+    following = local_round(original)
+    restored.load_state(state)
+    restored.accept(finished.parts, finished.samples)
+    assert restored.replica.digest() == original.replica.digest()
+    assert local_round(restored) == following
+
+
 def test_a_state_of_another_model_is_refused() -> None:
     with pytest.raises(LearnerError, match="does not fit"):
         Learner(Normed(), Shard()).load_state(Learner(Blobs(), Shard()).state())

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learnae.errors import ConfigError, DataError, TaskError
+from learnae.learner import Learner
 from learnae.model import describe
 from learnae.task import Shard, load_task
 from learnae.tasks.digits import Digits
@@ -139,6 +140,14 @@ def test_missing_and_damaged_data_say_what_to_do(tmp_path: Path) -> None:
 def test_models_are_of_the_promised_size() -> None:
     assert describe(FashionMnist().model()).size == 235_146
     assert describe(Digits().model()).size == 17_226
+
+
+def test_the_genesis_of_digits_is_the_same_on_every_machine() -> None:
+    """Members never exchange initial weights: they draw them alike."""
+    assert (
+        Learner(Digits(), Shard()).genesis_digest.hex()
+        == "053a37b4f000676ba40fecc98a9fd6801994cf8155f437751e72a9493930c6f6"
+    )
 
 
 USER = """
