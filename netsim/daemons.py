@@ -324,7 +324,7 @@ def together(nodes: Sequence[Node]) -> bool:
     """Whether the nodes name the same swarm and each has all the others among its connected peers."""
     states = [node.status() for node in nodes]
     own = {state["peer"] for state in states}
-    if len({state["swarm"] for state in states}) != 1:
+    if len({state["swarm"] for state in states}) != 1 or states[0]["swarm"] is None:
         return False
     return all(
         own - {state["peer"]} <= {p["peer"] for p in node.peers() if p["connected"] and p["swarm_match"]}

@@ -44,6 +44,18 @@ def test_a_mismatch_is_named_on_both_sides_and_both_go_on(swarm: Swarm) -> None:
     assert all(node.status()["ledger"]["authors"] == 1 for node in swarm.nodes)
 
 
+def test_they_are_one_swarm_before_anybody_has_published(swarm: Swarm) -> None:
+    first = start_local(swarm, "--shard", "1/2", "--paused", name="first")
+    swarm.wait("its address", lambda: first.status()["listen"], 20, [first])
+    start_local(swarm, "--shard", "2/2", "--paused", peer=first, name="second")
+    swarm.wait_together(40)
+    status = swarm.wait_equal(10)
+    assert (status["ledger"]["updates"], status["members"]) == (0, 1)
+    swarm.resume()
+    swarm.wait_rounds(1, 30)
+    assert all(node.status()["share"] <= 0.75 for node in swarm.nodes), "a share of the work, not all of it"
+
+
 def test_it_trains_alone_says_so_and_merges_when_a_peer_comes(swarm: Swarm) -> None:
     first = start_local(swarm, "--shard", "1/2", name="first")
     swarm.wait("training alone", lambda: first.status()["state"] == "alone", 30, [first])
