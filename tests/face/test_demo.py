@@ -6,14 +6,15 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from learnae.cli.demo import Options, run
 from learnae.errors import ConfigError
+from netsim import processes
 
 ROOT = Path(__file__).parents[2]
 DAEMON = (sys.executable, "-m", "tests.face.fake_daemon")
@@ -35,22 +36,22 @@ def options(task: str, nodes: int = 3, report: Path | None = None) -> Options:
     return Options(nodes=nodes, task=task, seconds=1, daemon=DAEMON, control=CONTROL, report=report)
 
 
-def daemons(directory: Path) -> list[psutil.Process]:
-    """The demo's daemons that live, by the files in its directories."""
+def daemons(directory: Path) -> list[int]:
+    """The process numbers of the demo's daemons, by the files in its directories."""
     files = directory.glob("learnae-demo-*/node*/default/status.json")
-    return [psutil.Process(json.loads(path.read_text())["pid"]) for path in files]
+    return [int(json.loads(path.read_text())["pid"]) for path in files]
 
 
 @pytest.fixture
 def no_orphans() -> Iterator[None]:
     yield
-    left = [
-        process for process in psutil.Process().children(recursive=True) if process.status() != psutil.STATUS_ZOMBIE
-    ]
-    assert not left
+    assert not [pid for pid in processes.descendants(os.getpid()) if processes.alive(pid)]
 
 
-pytestmark = pytest.mark.usefixtures("no_orphans")
+pytestmark = [
+    pytest.mark.usefixtures("no_orphans"),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
+]
 
 
 def test_a_good_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +118,6 @@ def test_a_report_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None
         run(options("digits", report=tmp_path / "none" / "report.json"))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals and process groups of POSIX")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )
@@ -130,8 +130,10 @@ def test_no_process_outlives_the_demo(number: signal.Signals, code: int, tmp_pat
         assert len(nodes) == 4
         process.send_signal(number)
         assert process.wait(20) == code
-    _, left = psutil.wait_procs(nodes, timeout=20)
-    assert not [node for node in left if node.status() != psutil.STATUS_ZOMBIE]
+    deadline = time.monotonic() + 20
+    while any(map(processes.alive, nodes)):
+        assert time.monotonic() < deadline, "daemons outlive the demo"
+        time.sleep(0.05)
     if number != signal.SIGKILL:
         assert not list(tmp_path.glob("learnae-demo-*"))
 
