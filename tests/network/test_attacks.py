@@ -6,6 +6,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 import psutil
 import pytest
@@ -29,10 +30,10 @@ async def echo(body: bytes, peer: str) -> bytes:
 
 
 @asynccontextmanager
-async def attacked() -> AsyncIterator[tuple[Node, Attacker]]:
+async def attacked(**settings: Any) -> AsyncIterator[tuple[Node, Attacker]]:
     """A node with a friend and an attacker connected; afterwards it must still hear and serve the friend."""
     async with trio.open_nursery() as nursery:
-        victim, friend = await start(nursery, "victim", TOPIC), await start(nursery, "friend", TOPIC)
+        victim, friend = await start(nursery, "victim", TOPIC, **settings), await start(nursery, "friend", TOPIC)
         victim.network.serve(ECHO, echo, max_request=1_000_000)
         await connect(victim, friend)
         yield victim, await attacker(nursery, victim)
@@ -127,7 +128,7 @@ async def test_random_rpcs_do_no_harm() -> None:
 
 
 async def test_a_flood_of_messages_is_rate_limited() -> None:
-    async with attacked() as (victim, enemy):
+    async with attacked(messages_per_second=20.0) as (victim, enemy):
         stream = await enemy.stream(victim, MESHSUB)
         for number in range(500):
             message = rpc_pb2.Message(data=b"%d" % number, topicIDs=[TOPIC])

@@ -115,9 +115,9 @@ async def test_few_dials_at_once_and_strangers_cannot_fill_the_memory(autojump_c
     world = World()
     given = at(LARGE)
     world.dialer.add([given], Source.GIVEN, 0.0)
-    for n in range(MAX_PEERS + 500):
+    for n in range(MAX_PEERS + 50):
         world.dialer.add([at(peer_id(n.to_bytes(32, "big")))], Source.HEARD, 0.0)
-    world.dialer.add([at(LARGE, port) for port in range(1, 2000)], Source.HEARD, 0.0)
+    world.dialer.add([at(LARGE, port) for port in range(1, 300)], Source.HEARD, 0.0)
     await world.run_for(120)
     assert len(world.dialer) == MAX_PEERS
     assert world.most_busy == PARALLEL_DIALS

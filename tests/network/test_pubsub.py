@@ -4,8 +4,10 @@ from itertools import pairwise
 
 import pytest
 import trio
+from libp2p.pubsub.pb import rpc_pb2
 
 from learnae.errors import NetworkError
+from learnaed.network.pubsub import MAX_CACHED_BYTES, ContentCache, message_id
 from tests.network.support import connect, start, until
 
 TOPIC = "/learnae/1/test/peers"
@@ -91,3 +93,16 @@ async def test_a_raising_handler_is_counted_and_does_no_harm(nursery: trio.Nurse
     await until(lambda: heard == [b"one", b"two"])
     assert b.dropped == {"handler-error": 2}
     assert a.network.connected() == {b.network.peer_id}
+
+
+def test_the_cache_of_recent_messages_is_bounded_and_ages() -> None:
+    cache = ContentCache(1, 3)
+    for number in range(300):
+        cache.put(rpc_pb2.Message(data=number.to_bytes(4, "big") * 16_000, topicIDs=[TOPIC]))
+    assert len(cache.msgs) == MAX_CACHED_BYTES // 64_000
+    for _ in range(3):
+        cache.shift()
+    assert cache.msgs == {}
+    message = rpc_pb2.Message(data=b"again", topicIDs=[TOPIC])
+    cache.put(message)
+    assert cache.window(TOPIC) == [message_id(message)]

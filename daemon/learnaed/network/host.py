@@ -271,7 +271,7 @@ class Host:
                         socket.abort()
                     elif silent >= self.settings.ping_after:
                         nursery.start_soon(_ping, conn.muxed_conn)
-                for peer in {conn.muxed_conn.peer_id for conn in self.swarm.get_connections()}:
+                for peer in {*self.swarm.connections, *map(ID.from_base58, self.connected)}:
                     self._notifee.settle(peer)
 
 

@@ -32,6 +32,7 @@ MAX_TOPIC = 256
 MAX_TOPICS_PER_PEER = 64
 MAX_CONTROL_IDS = 2000
 MAX_QUEUED = 256
+MAX_CACHED_BYTES = 8 * 1024 * 1024
 REMEMBER_SECONDS = 120.0
 REMEMBER_MESSAGES = 50_000
 
@@ -70,11 +71,18 @@ class RecentIds:
 class ContentCache(MessageCache):
     """The router's cache of recent messages, keyed as `RecentIds` is, so that IHAVE and IWANT name the same thing."""
 
+    _bytes = 0
+
     def put(self, msg: rpc_pb2.Message) -> None:
         mid = message_id(msg)
-        if mid not in self.msgs:
+        if mid not in self.msgs and self._bytes + len(msg.data) <= MAX_CACHED_BYTES:
             self.msgs[mid] = msg
             self.history[0].append(CacheEntry(mid, msg.topicIDs))
+            self._bytes += len(msg.data)
+
+    def shift(self) -> None:
+        self._bytes -= sum(len(self.msgs[entry.mid].data) for entry in self.history[-1])
+        super().shift()
 
 
 class Router(GossipSub):

@@ -18,7 +18,8 @@ class NetworkSettings:
         peers: multiaddrs with /p2p/..., dialled for as long as the node runs.
         mdns: find and announce nodes on the local network. Off: only given, remembered and learned addresses.
         max_connections: connections in both directions together. More cost memory (about 0.3 MB each) and pings.
-        messages_per_second: what one peer may send on one topic, averaged; a burst of ten seconds' worth is legal.
+        messages_per_second: what one peer may send or forward on one topic, averaged; a burst of ten seconds' worth is
+            legal. Lower holds off floods earlier, and drops what large swarms say honestly.
         max_message: largest pubsub message, bytes.
         ping_after: seconds of silence after which a peer is pinged.
         dead_after: seconds of silence after which a connection is closed. Lower notices a pulled cable earlier and
@@ -29,7 +30,7 @@ class NetworkSettings:
     peers: tuple[str, ...] = ()
     mdns: bool = True
     max_connections: int = 40
-    messages_per_second: float = 20.0
+    messages_per_second: float = 50.0
     max_message: int = 64 * 1024
     ping_after: float = 8.0
     dead_after: float = 18.0
