@@ -15,6 +15,7 @@ import trio
 
 from learnae.coordinator import Coordinator
 from learnae.errors import StoreError
+from learnae.home import SUMMARY_FILE
 from learnae.protocol import Evaluate, Setup
 from learnaed import logs
 from learnaed.config import Config
@@ -25,6 +26,7 @@ from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
 from learnaed.service import Service
 from learnaed.status import create_token, serve
+from learnaed.status.files import write_private
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 
@@ -151,8 +153,7 @@ async def _shut_down(
             await driver.final_report.wait()
     await trainer.stop()
     await _remember(network, store)
-    summary = json.dumps({"status": node.status()}, indent=1)
     try:
-        await trio.Path(profile / "summary.json").write_text(summary, encoding="utf-8")
-    except OSError as error:
+        write_private(profile / SUMMARY_FILE, json.dumps({"status": node.status()}, indent=1))
+    except StoreError as error:
         log.warning("no summary was written", why=error)

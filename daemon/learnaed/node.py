@@ -11,6 +11,7 @@ from typing import Any
 
 from learnae import __version__
 from learnae.coordinator import Coordinator, events
+from learnae.errors import DaemonError
 from learnae.peer import peer_id
 from learnaed import logs
 from learnaed.config import Config
@@ -22,6 +23,8 @@ from learnaed.trainer.supervisor import Trainer
 log = logs.get("node")
 
 _MESSAGES = 50
+_ENDING = ("settling", "leaving", "stopping")
+_NOTHING_TO_DO = (("pause", "paused"), ("finish", "finishing"))
 _LEVELS = {"info": log.info, "warning": log.warning, "error": log.error}
 
 
@@ -170,6 +173,11 @@ class Node:
 
     async def command(self, verb: str) -> None:
         """Carry out a verb of the status endpoint."""
+        state = self.state()
+        if verb != "stop" and (state in _ENDING or (verb, state) in _NOTHING_TO_DO):
+            raise DaemonError(f"it cannot {verb}: this node is {state} already; `learnae status` shows how far it is")
+        if verb == "resume" and state != "paused":
+            raise DaemonError(f"there is nothing to resume: this node is not paused but {state}")
         self._messages.add("info", f"asked to {verb}")
         match verb:
             case "finish":

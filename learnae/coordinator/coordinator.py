@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
-from learnae import __version__
 from learnae.cid import raw_cid
 from learnae.coordinator import events
 from learnae.coordinator.actions import (
@@ -22,27 +21,23 @@ from learnae.coordinator.actions import (
     JoinSwarm,
     LearnAddresses,
     Leave,
-    Mode,
     Notice,
     PublishHeartbeat,
     PublishUpdate,
-    SetShare,
     Store,
-    Train,
 )
 from learnae.coordinator.fetcher import Fetcher
+from learnae.coordinator.heart import Heart
 from learnae.coordinator.peers import Peer, PeerTable
 from learnae.coordinator.repair import Repair
 from learnae.coordinator.settings import Settings
 from learnae.coordinator.settling import SETTLING, Settling
+from learnae.coordinator.steering import Steering
 from learnae.errors import WireError
 from learnae.genesis import Genesis
 from learnae.ledger import Entry, Ledger, LedgerStatistics, Refusal
 from learnae.peer import short
 from learnae.wire import MAX_INLINE, BadSignature, Heartbeat, Part, Signed, Update, open_envelope, seal
-
-AGENT = f"learnae/{__version__}"
-_EMPTY_DIGEST = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +83,13 @@ class Coordinator:
         self._settings = settings or Settings()
         self._repair = Repair(self._settings)
         self._fetcher = Fetcher(self._settings)
-        self._addresses: tuple[str, ...] = ()
-        self._trainer_ready = False
-        self._caught_up = False
+        self._heart = Heart(author, sign, self._settings)
+        self._steering = Steering(paused=paused)
         self._joined_at = 0.0
-        self._paused = paused
-        self._finishing = False
         self._settling: Settling | None = None
         self._leaving = False
-        self._rate = 0.0
-        self._share = 0.0
-        self._mode: Mode | None = None
         self._last_blocks: tuple[bytes, ...] = ()
         self._last_seq = 0
-        self._next_heartbeat = 0.0
-        self._last_state = ""
-        self._last_update = 0.0
 
     def handle(self, event: events.Event, now: float) -> list[Action]:
         """Take one event in.
@@ -140,16 +126,14 @@ class Coordinator:
                 self._compare(peer, now)
         last = self.ledger.last(self.author)
         self._last_seq = max(last.seq if last else 0, event.applied.contiguous(self.author), self._last_seq)
-        self._trainer_ready = True
-        self._mode = None
-        self._share = 0.0
+        self._steering.trainer_is(ready=True)
         replay = [(e.author, e.seq) for e in self.ledger.entries() if (e.author, e.seq) not in event.applied]
         return [*actions, *(Apply(update) for update in replay)]
 
     @_on.register
     def _(self, event: events.TrainerLost, now: float) -> list[Action]:
-        self._trainer_ready = False
-        self._rate = 0.0
+        self._steering.trainer_is(ready=False)
+        self._heart.rate = 0.0
         return []
 
     @_on.register
@@ -185,7 +169,7 @@ class Coordinator:
 
     @_on.register
     def _(self, event: events.Progress, now: float) -> list[Action]:
-        self._rate = event.samples_per_second
+        self._heart.rate = event.samples_per_second
         return []
 
     @_on.register
@@ -244,7 +228,7 @@ class Coordinator:
         for envelope in reply.envelopes:
             actions += self._on(events.UpdateHeard(envelope, event.peer), now)
         if not reply.more and not len(self._fetcher) and not self.ledger.vector.lacks(reply.vector):
-            self._caught_up = True
+            self._steering.caught_up = True
         if self._settling is not None and reply.vector.contiguous(self.author) >= self._last_seq:
             self._settling.confirmed.add(event.peer)
         return actions
@@ -280,7 +264,7 @@ class Coordinator:
     def _(self, event: events.PeerConnected, now: float) -> list[Action]:
         self.peers.get(event.peer).connected = True
         self._fetcher.wake()
-        self._next_heartbeat = min(self._next_heartbeat, now + 0.2)
+        self._heart.hurry(now)
         return []
 
     @_on.register
@@ -292,22 +276,22 @@ class Coordinator:
 
     @_on.register
     def _(self, event: events.Listening, now: float) -> list[Action]:
-        self._addresses = event.addresses[:8]
+        self._heart.addresses = event.addresses[:8]
         return []
 
     @_on.register
     def _(self, event: events.Pause, now: float) -> list[Action]:
-        self._paused = True
+        self._steering.paused = True
         return []
 
     @_on.register
     def _(self, event: events.Resume, now: float) -> list[Action]:
-        self._paused = False
+        self._steering.paused = False
         return []
 
     @_on.register
     def _(self, event: events.Finish, now: float) -> list[Action]:
-        self._finishing = True
+        self._steering.finishing = True
         return []
 
     @_on.register
@@ -343,13 +327,13 @@ class Coordinator:
     def _take(self, signed: Signed[Update], blocks: tuple[bytes, ...], now: float) -> list[Action]:
         self._add(signed, now)
         actions: list[Action] = [self._store(signed, blocks)]
-        if self._trainer_ready:
+        if self._steering.ready:
             actions.append(Apply((signed.author, signed.message.seq)))
         return actions
 
     def _add(self, signed: Signed[Update], now: float) -> None:
         assert self.ledger is not None
-        self._last_update = now
+        self._heart.last_update = now
         self.ledger.add(Entry.of(signed))
         self._repair.record(self.ledger.digest)
 
@@ -363,7 +347,8 @@ class Coordinator:
 
     def _compare(self, peer: Peer, now: float) -> list[Action]:
         beat = peer.heartbeat
-        if beat is None or self.ledger is None or beat.swarm is None:
+        # Whom we are not connected to cannot be asked; those in between will have it sooner.
+        if beat is None or self.ledger is None or beat.swarm is None or not peer.connected:
             return []
         if beat.swarm == self.ledger.swarm:
             peer.differences = []
@@ -385,49 +370,25 @@ class Coordinator:
             actions += self._repair.due(self.ledger, self._fetcher, now)
             reachable = {peer.key for peer in self.peers if peer.connected}
             actions += self._fetcher.due((p.key for p in members), reachable.__contains__, now)
-        actions += self._steer_trainer(members, now)
+        actions += self._steering.orders(members)
         actions += self._settle(members, now)
-        if self._leaving:
-            return actions
         state = self.state(now)
-        if state != self._last_state or self._heartbeat_due(now):
-            actions.append(PublishHeartbeat(self._heartbeat(state, now)))
-            self._last_state = state
-            self._next_heartbeat = now + self._settings.heartbeat
+        if state != "leaving" and self._heart.due(state, now):
+            actions.append(self._heart.beat(state, self.genesis, self.ledger, now))
         return actions
 
     def _watch_catching_up(self, members: list[Peer], now: float) -> None:
         assert self.ledger is not None
         alone = not members and now - self._joined_at >= self._settings.join_wait
         level = any(p.heartbeat is not None and p.heartbeat.digest == self.ledger.digest for p in members)
-        self._caught_up = self._caught_up or alone or level
-
-    def _steer_trainer(self, members: list[Peer], now: float) -> list[Action]:
-        if not self._trainer_ready:
-            return []
-        actions: list[Action] = []
-        working = sum(p.heartbeat is not None and p.heartbeat.state in ("training", "alone") for p in members)
-        share = 1.0 / (1 + working)
-        if share != self._share and not self._finishing:
-            self._share = share
-            actions.append(SetShare(share))
-        if self._finishing:
-            mode = Mode.FINISH
-        elif self._paused or not self._caught_up:
-            mode = Mode.PAUSE
-        else:
-            mode = Mode.TRAIN
-        if mode != self._mode:
-            self._mode = mode
-            actions.append(Train(mode))
-        return actions
+        self._steering.caught_up = self._steering.caught_up or alone or level
 
     def _settle(self, members: list[Peer], now: float) -> list[Action]:
         if self._settling is None or self.ledger is None:
             return []
         why = self._settling.verdict(members, self.ledger.digest, now)
         if why is None:
-            going_on = next((p for p in members if p.heartbeat and p.heartbeat.state != SETTLING), None)
+            going_on = next((p for p in members if p.connected and p.heartbeat and p.heartbeat.state != SETTLING), None)
             if going_on is not None and going_on.key not in self._settling.confirmed:
                 self._repair.ask(going_on.key, now)
             return []
@@ -442,13 +403,13 @@ class Coordinator:
             return "leaving"
         if self._settling is not None:
             return SETTLING
-        if self._finishing:
+        if self._steering.finishing:
             return "finishing"
-        if not self._trainer_ready:
+        if not self._steering.ready:
             return "starting"
-        if self._paused:
+        if self._steering.paused:
             return "paused"
-        if not self._caught_up:
+        if not self._steering.caught_up:
             return "joining"
         return "training" if self.members(now) else "alone"
 
@@ -458,39 +419,19 @@ class Coordinator:
 
     def farewell(self, now: float) -> PublishHeartbeat:
         """The last heartbeat, which tells the others not to wait for this node."""
-        return PublishHeartbeat(self._heartbeat("leaving", now))
+        return self._heart.beat("leaving", self.genesis, self.ledger, now)
 
     def statistics(self, now: float) -> CoordinatorStatistics:
         """Figures for the status endpoint."""
         return CoordinatorStatistics(
             state=self.state(now),
             members=len(self.members(now)),
-            share=self._share,
+            share=self._steering.share,
             syncs_running=self._repair.running,
             fetches_pending=len(self._fetcher),
             refused={reason.value: self.refused[reason] for reason in Refusal},
             ledger=self.ledger.statistics() if self.ledger else None,
         )
-
-    def _heartbeat_due(self, now: float) -> bool:
-        # While updates are coming in, our digest is one that nobody else has: wait until they have, but not for long.
-        quiet = now - self._last_update >= self._settings.repair_grace
-        late = now >= self._next_heartbeat + self._settings.heartbeat / 2
-        return now >= self._next_heartbeat and (quiet or late)
-
-    def _heartbeat(self, state: str, now: float) -> bytes:
-        beat = Heartbeat(
-            time=float(now),
-            state=state,
-            swarm=self.ledger.swarm if self.ledger else None,
-            layout=self.genesis.layout.fingerprint if self.genesis else None,
-            digest=self.ledger.digest if self.ledger else _EMPTY_DIGEST,
-            updates=len(self.ledger) if self.ledger else 0,
-            rate=float(self._rate),
-            addresses=self._addresses,
-            agent=AGENT,
-        )
-        return seal(beat, self._sign, self.author)
 
     def _slot(self, now: float) -> int:
         assert self.genesis is not None

@@ -17,6 +17,7 @@ from learnae.wire import SyncRequest
 class _Exchange:
     due: float
     running: bool = False
+    started: float = 0.0
     digest: bytes = b""
     updates: int = 0
     heard: int = 0
@@ -65,20 +66,24 @@ class Repair:
     def due(self, ledger: Ledger, announced: Iterable[UpdateId], now: float) -> list[Action]:
         """The exchanges to start now; `announced` updates are known already, though their payload is not here yet."""
         actions: list[Action] = []
-        running = sum(exchange.running for exchange in self._exchanges.values())
+        running = [exchange.started for exchange in self._exchanges.values() if exchange.running]
         for key, exchange in list(self._exchanges.items()):
             if exchange.running or exchange.due > now:
                 continue
             if exchange.digest in self._own:
                 del self._exchanges[key]
-            elif running < self._settings.parallel and exchange.worth_asking(len(ledger)):
-                running += 1
-                exchange.running = True
+            elif exchange.worth_asking(len(ledger)) and self._room(running, now):
+                running.append(now)
+                exchange.running, exchange.started = True, now
                 vector = ledger.vector.copy()
                 for update in announced:
                     vector.add(*update)
                 actions.append(Sync(key, SyncRequest(ledger.swarm, vector)))
         return actions
+
+    def _room(self, running: list[float], now: float) -> bool:
+        # One answer usually brings all that is missing. Only if it is slow to come is somebody else asked too.
+        return not running or (len(running) < self._settings.parallel and now - max(running) >= self._settings.slow)
 
     def ask(self, peer: bytes, now: float) -> None:
         """Exchange with this peer at the next occasion, whatever its digest."""

@@ -19,6 +19,8 @@ class Settings:
     """How long an update may be on its way before it counts as lost."""
     retry: float = 2.0
     """Before a failed exchange is tried again with the same peer."""
+    slow: float = 1.0
+    """After so long without an answer the same is asked of another peer too."""
     settle_linger: float = 4.0
     """How long a finished node stays when others go on: those that finish at the same time are heard of by then."""
     settle_timeout: float = 20.0

@@ -281,7 +281,7 @@ class TestStrangers:
     def test_an_old_heartbeat_cannot_be_replayed(self) -> None:
         swarm, node = self.node()
         other = swarm.add(2)
-        old = other.coordinator._heartbeat("training", START - 100.0)
+        old = other.coordinator.farewell(START - 100.0).envelope
         swarm.run(5.0)
         heard = node.coordinator.peers.get(other.author).heard
         swarm.now += 0.1

@@ -27,6 +27,8 @@ _REPORT_EVERY = 1.0
 _OVERHEAD = 0.05
 """Most of the time that checkpoints, and that evaluations, may take."""
 _SETUP_WAIT = 30.0
+_NICENESS = 10
+"""The PC is somebody's, and the daemon's answers must not wait behind a training step."""
 
 
 class Pipe:
@@ -326,6 +328,8 @@ class Budget:
 
 def main() -> int:
     """Entry point of the process."""
+    if os.name == "posix":
+        os.nice(_NICENESS)
     source = os.fdopen(os.dup(0), "rb", buffering=0)
     sink = os.fdopen(os.dup(1), "wb")
     # User code may read or print: neither may touch the frames.

@@ -1,0 +1,68 @@
+"""Heartbeats: when this node says how it is, and what it says; part of the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from learnae import __version__
+from learnae.coordinator.actions import PublishHeartbeat
+from learnae.coordinator.settings import Settings
+from learnae.genesis import Genesis
+from learnae.ledger import Ledger
+from learnae.wire import Heartbeat, seal
+
+AGENT = f"learnae/{__version__}"
+_EMPTY_DIGEST = bytes(16)
+_HURRY = 0.2
+
+
+class Heart:
+    """Beats every few seconds, and at once when the state changes.
+
+    Args:
+        author: the own 32-byte public key.
+        sign: makes an Ed25519 signature with the own private key.
+        settings: time constants.
+    """
+
+    def __init__(self, author: bytes, sign: Callable[[bytes], bytes], settings: Settings) -> None:
+        self.addresses: tuple[str, ...] = ()
+        self.rate = 0.0
+        """Samples per second."""
+        self.last_update = 0.0
+        """When the ledger last grew."""
+        self._author = author
+        self._sign = sign
+        self._settings = settings
+        self._next = 0.0
+        self._said = ""
+
+    def hurry(self, now: float) -> None:
+        """Somebody has come who should hear of us soon."""
+        self._next = min(self._next, now + _HURRY)
+
+    def due(self, state: str, now: float) -> bool:
+        """Whether to beat now.
+
+        While updates are coming in, our digest is one that nobody else has: we wait until they have, but not for long.
+        """
+        quiet = now - self.last_update >= self._settings.repair_grace
+        late = now >= self._next + self._settings.heartbeat / 2
+        return state != self._said or (now >= self._next and (quiet or late))
+
+    def beat(self, state: str, genesis: Genesis | None, ledger: Ledger | None, now: float) -> PublishHeartbeat:
+        """The heartbeat to publish now."""
+        self._said = state
+        self._next = now + self._settings.heartbeat
+        message = Heartbeat(
+            time=float(now),
+            state=state,
+            swarm=ledger.swarm if ledger else None,
+            layout=genesis.layout.fingerprint if genesis else None,
+            digest=ledger.digest if ledger else _EMPTY_DIGEST,
+            updates=len(ledger) if ledger else 0,
+            rate=float(self.rate),
+            addresses=self.addresses,
+            agent=AGENT,
+        )
+        return PublishHeartbeat(seal(message, self._sign, self._author))
