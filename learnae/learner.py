@@ -23,8 +23,9 @@ from learnae.model import add, describe, gather, scatter
 from learnae.replica import Replica, unit_exponents
 from learnae.task import Shard, Task
 
-AVERAGING: Final = 0.5
-"""Weight of the newest replica in the running average: with one tick per round it spans about one round."""
+AVERAGING: Final = 0.3
+"""Weight of the newest replica in the running average, which so spans about three ticks: longer when updates come late
+and the exact weights swing, shorter while the model still learns fast."""
 
 
 @dataclass(frozen=True, slots=True)
