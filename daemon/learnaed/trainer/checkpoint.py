@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ def save_checkpoint(directory: Path, learner: Learner, saved: Checkpoint) -> Non
             os.fsync(file.fileno())
         draft.replace(path)
     except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise StoreError(
             f"the trainer's state cannot be saved to {path}: {error}. Make room on the disk; training goes on from the "
             "last state that was saved"

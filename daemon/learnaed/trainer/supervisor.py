@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -19,6 +19,7 @@ from learnaed import logs
 
 STOP_SECONDS = 3.0
 """How long the trainer may take to save its state and exit before it is killed."""
+WORKER = (sys.executable, "-m", "learnaed.trainer.worker")
 _FIRST_RESTART, _LAST_RESTART = 1.0, 60.0
 _STEADY = 60.0
 """After so many seconds of life a crash counts as the first one again."""
@@ -48,6 +49,7 @@ class Trainer:
             pile up in memory.
         hear: takes each message of the process, in order.
         lost: called when the process has ended without being asked to.
+        command: what to start.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Trainer:
         load: Callable[[UpdateId], Awaitable[protocol.Add]],
         hear: Callable[[protocol.TrainerMessage], Awaitable[None]],
         lost: Callable[[], None],
+        command: Sequence[str] = WORKER,
     ) -> None:
         self._setup = setup
         self._load = load
         self._hear = hear
         self._lost = lost
+        self._command = command
         self._process: trio.Process | None = None
         self._items: deque[Item] = deque()
         self._ready = False
@@ -133,7 +137,7 @@ class Trainer:
         self._ready = False
         self._items.clear()
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "learnaed.trainer.worker"],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
