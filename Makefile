@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 ## Four daemons on this machine train a digit classifier together; under 90 s.
 demo: $(VENV)/installed
-	$(BIN)/learnae demo --nodes 4 --task digits --skew 0.3 --seconds 60
+	$(BIN)/learnae demo --nodes 4 --task digits --skew 0.3
 
 ## The tests that a change must pass (minutes). Those in network namespaces need root and skip themselves otherwise.
 test: $(VENV)/installed-dev

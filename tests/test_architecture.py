@@ -29,16 +29,19 @@ def sources(*packages: str) -> list[Path]:
 
 @functools.cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Full names of the modules that a file imports, wherever in it."""
-    return tuple(_imports(path))
+    """Full names of the modules that a file imports, wherever in it, but for those that only type checkers see."""
+    return tuple(_imports(ast.parse(path.read_text())))
 
 
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+def _imports(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+    for child in ast.iter_child_nodes(node):
+        yield from _imports(child)
 
 
 def importers(module: str, *packages: str) -> set[str]:

@@ -88,7 +88,7 @@ class Node:
             "shard": config.shard,
             "profile": self._profile.name,
             "state": self.state(),
-            "swarm": ledger.swarm.hex() if ledger else None,
+            "swarm": ledger.swarm.hex() if ledger is not None else None,
             "layout": genesis.layout.fingerprint.hex() if genesis else None,
             "parameters": genesis.layout.size if genesis else None,
             "slot": int(time.time() // slot_seconds) if slot_seconds else None,
@@ -100,12 +100,14 @@ class Node:
             "listen": list(self._network.addresses),
             "trainer": self._trainer_status(),
             "ledger": {
-                "updates": len(ledger) if ledger else 0,
-                "authors": len(ledger.vector.authors) if ledger else 0,
+                "updates": len(ledger) if ledger is not None else 0,
+                "authors": len(ledger.vector.authors) if ledger is not None else 0,
                 "samples": statistics.ledger.samples if statistics.ledger else 0,
                 "vector_digest": statistics.ledger.digest if statistics.ledger else None,
                 "missing": statistics.fetches_pending,
-                "vector": {peer_id(a): ledger.vector.contiguous(a) for a in ledger.vector.authors} if ledger else {},
+                "vector": {peer_id(a): ledger.vector.contiguous(a) for a in ledger.vector.authors}
+                if ledger is not None
+                else {},
             },
             "refused": statistics.refused,
             "network": {name: getattr(network, name) for name in type(network).__slots__},

@@ -39,6 +39,13 @@ from learnae.ledger import Entry, Ledger, LedgerStatistics, Refusal
 from learnae.peer import short
 from learnae.wire import MAX_INLINE, BadSignature, Heartbeat, Part, Signed, Update, open_envelope, seal
 
+_TELL = {
+    "joining": "joining: fetching what the swarm has done so far",
+    "alone": "training alone: nobody else trains this model on the topic yet; still looking",
+    "training": "training together with the others on the topic",
+    "paused": "paused: updates of others are still taken in",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorStatistics:
@@ -90,6 +97,7 @@ class Coordinator:
         self._leaving = False
         self._last_blocks: tuple[bytes, ...] = ()
         self._last_seq = 0
+        self._state = ""
 
     def handle(self, event: events.Event, now: float) -> list[Action]:
         """Take one event in.
@@ -373,6 +381,9 @@ class Coordinator:
         actions += self._steering.orders(members)
         actions += self._settle(members, now)
         state = self.state(now)
+        if state != self._state and state in _TELL:
+            actions.append(Notice("info", _TELL[state]))
+        self._state = state
         if state != "leaving" and self._heart.due(state, now):
             actions.append(self._heart.beat(state, self.genesis, self.ledger, now))
         return actions
@@ -415,7 +426,7 @@ class Coordinator:
 
     def members(self, now: float) -> list[Peer]:
         """The other live nodes of this swarm."""
-        return self.peers.members(self.ledger.swarm if self.ledger else None, now, self._settings.expiry)
+        return self.peers.members(self.ledger.swarm if self.ledger is not None else None, now, self._settings.expiry)
 
     def farewell(self, now: float) -> PublishHeartbeat:
         """The last heartbeat, which tells the others not to wait for this node."""
@@ -430,7 +441,7 @@ class Coordinator:
             syncs_running=self._repair.running,
             fetches_pending=len(self._fetcher),
             refused={reason.value: self.refused[reason] for reason in Refusal},
-            ledger=self.ledger.statistics() if self.ledger else None,
+            ledger=self.ledger.statistics() if self.ledger is not None else None,
         )
 
     def _slot(self, now: float) -> int:

@@ -14,6 +14,7 @@ from learnae.wire import Heartbeat, seal
 AGENT = f"learnae/{__version__}"
 _EMPTY_DIGEST = bytes(16)
 _HURRY = 0.2
+_MILLISECOND = 0.001
 
 
 class Heart:
@@ -36,6 +37,7 @@ class Heart:
         self._settings = settings
         self._next = 0.0
         self._said = ""
+        self._time = 0.0
 
     def hurry(self, now: float) -> None:
         """Somebody has come who should hear of us soon."""
@@ -54,13 +56,15 @@ class Heart:
         """The heartbeat to publish now."""
         self._said = state
         self._next = now + self._settings.heartbeat
+        # Others ignore a heartbeat that is not newer than the last one: ours ascend even when the clock is set back.
+        self._time = max(float(now), self._time + _MILLISECOND)
         message = Heartbeat(
-            time=float(now),
+            time=self._time,
             state=state,
-            swarm=ledger.swarm if ledger else None,
+            swarm=ledger.swarm if ledger is not None else None,
             layout=genesis.layout.fingerprint if genesis else None,
-            digest=ledger.digest if ledger else _EMPTY_DIGEST,
-            updates=len(ledger) if ledger else 0,
+            digest=ledger.digest if ledger is not None else _EMPTY_DIGEST,
+            updates=len(ledger) if ledger is not None else 0,
             rate=float(self.rate),
             addresses=self.addresses,
             agent=AGENT,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from learnae import wire
-from learnae.coordinator import actions, events
+from learnae.coordinator import Coordinator, actions, events
 from learnae.ledger import Refusal
 from learnae.wire import Update, seal
 from tests.core.swarm import START, Faults, Node, Swarm, genesis
@@ -41,6 +41,21 @@ def test_share_follows_the_number_of_working_nodes() -> None:
     assert [node.share for node in nodes[1:]] == [pytest.approx(1 / 3)] * 3
 
 
+def test_nodes_are_members_before_there_is_any_update() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number) for number in range(1, 4)]
+    for node in nodes:
+        node.handle(events.Pause())
+    swarm.run(4.0)
+    assert [len(node.coordinator.members(swarm.now)) for node in nodes] == [2, 2, 2]
+    for node in nodes:
+        node.handle(events.Resume())
+    swarm.run(2.0)
+    assert all(node.rounds for node in nodes)
+    shares = {stored.update.share for node in nodes for stored in node.disk.updates.values()}
+    assert max(shares) < 1
+
+
 def test_alone_it_waits_a_moment_and_then_trains() -> None:
     swarm = Swarm()
     node = swarm.add(1)
@@ -49,6 +64,7 @@ def test_alone_it_waits_a_moment_and_then_trains() -> None:
     swarm.run(5.0)
     assert node.rounds >= 4
     assert node.coordinator.state(swarm.now) == "alone"
+    assert any("training alone" in text for text in node.notices)
 
 
 def test_a_joiner_trains_only_after_it_has_caught_up() -> None:
@@ -281,7 +297,7 @@ class TestStrangers:
     def test_an_old_heartbeat_cannot_be_replayed(self) -> None:
         swarm, node = self.node()
         other = swarm.add(2)
-        old = other.coordinator.farewell(START - 100.0).envelope
+        old = Coordinator(other.author, wire.signer(other.key), "topic").farewell(START - 100.0).envelope
         swarm.run(5.0)
         heard = node.coordinator.peers.get(other.author).heard
         swarm.now += 0.1
