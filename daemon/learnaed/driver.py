@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 
 _TICK = 0.25
+_TICKS_PER_LOOK = 20
+"""Network interfaces come and go; asking the system which there are costs more than a tick."""
 _QUEUE = 4096
 """Most messages of others that may wait; beyond it they are dropped, and repair brings the updates later."""
 _BLOCKS_AT_ONCE = 3
@@ -164,12 +167,17 @@ class Driver:
                     await self._perform(action, nursery)
 
     async def _tick(self) -> None:
-        while True:
-            if self._network.addresses != self._addresses:
-                self._addresses = self._network.addresses
-                self.post(events.Listening(tuple(a.partition("/p2p/")[0] for a in self._addresses)))
+        for count in itertools.count():
+            if count % _TICKS_PER_LOOK == 0:
+                self._look_at_addresses()
             self.post(events.Tick())
             await trio.sleep(_TICK)
+
+    def _look_at_addresses(self) -> None:
+        addresses = self._network.addresses
+        if addresses != self._addresses:
+            self._addresses = addresses
+            self.post(events.Listening(tuple(address.partition("/p2p/")[0] for address in addresses)))
 
     # --- actions out
 

@@ -17,6 +17,7 @@ from libp2p.exceptions import ParseError
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.protocol_muxer import multiselect_communicator
+from libp2p.pubsub import gossipsub, pubsub
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
@@ -40,7 +41,7 @@ _DATA = struct.Struct("!BBHII")
 
 _PATCHED: dict[type, tuple[str, ...]] = {
     Yamux: ("_write_frame", "_measure_rtt_loop", "_read_data_body", "start", "stream_buffers"),
-    YamuxStream: ("write", "send_window"),
+    YamuxStream: ("write", "send_window", "_auto_tune_and_send_window_update"),
     SwarmConn: ("start", "_handle_muxed_stream"),
 }
 
@@ -60,6 +61,8 @@ def check() -> None:
         raise NetworkError(f"learnae needs libp2p {SUPPORTED} and found {found}, whose internals may differ. {remedy}")
     if not hasattr(multiselect_communicator, "read_delim"):
         raise NetworkError(f"libp2p's read_delim is not where it was: this is not {SUPPORTED}. {remedy}")
+    if not all(hasattr(module, "env_to_send_in_RPC") for module in (gossipsub, pubsub)):
+        raise NetworkError(f"libp2p's env_to_send_in_RPC is not where it was: this is not {SUPPORTED}. {remedy}")
     attributes = {"stream_buffers", "send_window"}  # of instances
     for owner, names in _PATCHED.items():
         for name in names:
@@ -80,6 +83,8 @@ def apply() -> None:
     _bound_yamux()
     _bound_negotiation()
     _wake_yamux_writers()
+    _release_windows_in_bulk()
+    _keep_address_records_home()
     _guard_connections()
     Yamux._learnae_patched = True  # type: ignore[attr-defined]
 
@@ -178,6 +183,30 @@ def _wake_yamux_writers() -> None:
     YamuxStream.send_window = property(get_window, set_window)  # type: ignore[assignment]
     YamuxStream.write = write  # type: ignore[method-assign]
     Yamux._write_frame = _write_frame  # type: ignore[method-assign]
+
+
+def _release_windows_in_bulk() -> None:
+    """libp2p answers nearly every read, be it of one byte, with a window update: a packet and its acknowledgement each.
+    Now a reader gives the window back when half of it is used up, and doubles it then, up to `STREAM_WINDOW`."""
+
+    async def release(self: YamuxStream, *, bytes_read: int = 0) -> None:
+        self._pending_recv_release += bytes_read
+        if self._pending_recv_release < self.target_recv_window // 2:
+            return
+        growth = min(self.target_recv_window, STREAM_WINDOW - self.target_recv_window)
+        released = self._pending_recv_release + growth
+        self.target_recv_window += growth
+        self.recv_window += released
+        self._pending_recv_release = 0
+        await self.send_window_update(released)
+
+    YamuxStream._auto_tune_and_send_window_update = release  # type: ignore[method-assign]
+
+
+def _keep_address_records_home() -> None:
+    """libp2p signs a record of its addresses for every pubsub message; `Gossip.write_msg` does not send them."""
+    for module in (gossipsub, pubsub):
+        vars(module)["env_to_send_in_RPC"] = lambda host: (b"", False)
 
 
 def _guard_connections() -> None:
