@@ -88,6 +88,10 @@ class Learner:
         self._reset_optimizer()
         self._start_round()
 
+    def warm_up(self) -> None:
+        """Draw a batch and drop it, on an iterator of its own: a task reads its data when the first batch is drawn."""
+        next(self.task.batches(self.shard, self.seed), None)
+
     def step(self) -> float:
         """One local step. Returns its loss; one that is not finite ends all training of the round.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -217,11 +218,11 @@ def test_hello_names_the_genesis(tmp_path: Path, clock: None) -> None:
 def test_a_budget_keeps_to_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("learnaed.trainer.worker.time.monotonic", lambda: now)
-    budget = Budget(0.05)
+    budget = Budget(0.05, random.Random(0))
     assert budget.allows()
     with budget:
         now += 1.0
     now += 19.9
     assert not budget.allows()
-    now += 0.2
+    now += 20.2
     assert budget.allows()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import random
 import sys
 import threading
 import time
@@ -117,8 +118,9 @@ class Worker:
         self._stopping = False
         self._round_slot = -1
         self._rate = Rate()
-        self._budget = Budget(_OVERHEAD)
-        self._checkpoints = Budget(_OVERHEAD)
+        jitter = random.Random(f"{setup.shard} {setup.seed}")
+        self._evaluations = Budget(_OVERHEAD, jitter)
+        self._checkpoints = Budget(_OVERHEAD, jitter)
         self._next_report = 0.0
         self._loss: float | None = None
         self._metrics: dict[str, float] = {}
@@ -126,6 +128,9 @@ class Worker:
 
     def run(self) -> None:
         """Train until the daemon says stop or goes away."""
+        # Data are read and errors in user code come up now, not in the middle of the first round.
+        self._learner.warm_up()
+        self._evaluate()
         layout = self._learner.layout
         self._pipe.send(
             protocol.Hello(
@@ -138,8 +143,11 @@ class Worker:
         )
         if self._saved.outbox is not None:
             self._hand_in(self._saved.outbox)
-        while not self._stopping:
+        while True:
             self._report()
+            self._handle_messages(0)
+            if self._stopping:
+                break
             if self._mode == "finish" and not self._finished:
                 self._finished = True
                 self._pipe.send(protocol.Finished())
@@ -148,6 +156,8 @@ class Worker:
             elif self._slot() == self._round_slot:
                 self._idle_until_slot_ends()
             else:
+                # What came in since the last round is in the replica: this is what the whole swarm made of that slot.
+                self._learner.tick_average()
                 self._round()
         self._save()
 
@@ -179,11 +189,11 @@ class Worker:
             with self._checkpoints:
                 self._save()
         self._hand_in(message)
-        self._learner.tick_average()
-        if self._budget.allows():
-            with self._budget:
-                self._evaluate()
         self._report(at_once=True)
+        if self._evaluations.allows():
+            with self._evaluations:
+                self._evaluate()
+            self._report(at_once=True)
 
     def _hand_in(self, message: protocol.RoundDone) -> None:
         self._accepted.clear()
@@ -307,10 +317,14 @@ class Rate:
 
 
 class Budget:
-    """Keeps an activity to a part of the time: after a run of t seconds it rests for t / part."""
+    """Keeps an activity to a part of the time: after a run of t seconds it rests for t / part, or up to twice as long.
 
-    def __init__(self, part: float) -> None:
+    The jitter sees to it that the nodes of a swarm, several of which may be on one PC, do not all do it at once.
+    """
+
+    def __init__(self, part: float, jitter: random.Random) -> None:
         self._part = part
+        self._jitter = jitter
         self._next = 0.0
         self._began = 0.0
 
@@ -323,7 +337,7 @@ class Budget:
 
     def __exit__(self, *_: object) -> None:
         now = time.monotonic()
-        self._next = now + (now - self._began) / self._part
+        self._next = now + (now - self._began) / self._part * self._jitter.uniform(1.0, 2.0)
 
 
 def main() -> int:
