@@ -23,8 +23,7 @@ from learnaed.trainer.supervisor import Trainer
 log = logs.get("node")
 
 _MESSAGES = 50
-_ENDING = ("settling", "leaving", "stopping")
-_NOTHING_TO_DO = (("pause", "paused"), ("finish", "finishing"))
+_ENDING = ("finishing", "settling", "leaving", "stopping")
 _LEVELS = {"info": log.info, "warning": log.warning, "error": log.error}
 
 
@@ -176,10 +175,8 @@ class Node:
     async def command(self, verb: str) -> None:
         """Carry out a verb of the status endpoint."""
         state = self.state()
-        if verb != "stop" and (state in _ENDING or (verb, state) in _NOTHING_TO_DO):
-            raise DaemonError(f"it cannot {verb}: this node is {state} already; `learnae status` shows how far it is")
-        if verb == "resume" and state != "paused":
-            raise DaemonError(f"there is nothing to resume: this node is not paused but {state}")
+        if verb in ("pause", "resume") and state in _ENDING:
+            raise DaemonError(f"it cannot {verb}: this node is {state}; start it again to go on")
         self._messages.add("info", f"asked to {verb}")
         match verb:
             case "finish":

@@ -42,6 +42,7 @@ def meet(swarm: Swarm) -> None:
     for k, host in enumerate(swarm.lab.nodes, 1):
         swarm.start(*DIGITS, "--shard", f"{k}/{count}", host=host)
     swarm.wait_together(60)
+    swarm.wait_rounds(1, 30)
     status = swarm.wait_equal(60)
     assert len({node.status()["swarm"] for node in swarm.nodes}) == 1
     assert status["ledger"]["authors"] == count
