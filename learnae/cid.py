@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 
 _PREFIX = bytes([0x01, 0x55, 0x12, 0x20])
@@ -17,8 +16,3 @@ def raw_cid(block: bytes) -> bytes:
 def is_raw_cid(cid: bytes) -> bool:
     """Whether `cid` has the one form that learnae uses for blocks."""
     return len(cid) == CID_BYTES and cid.startswith(_PREFIX)
-
-
-def cid_text(cid: bytes) -> str:
-    """The CID as people and IPFS tools write it ("bafkrei...")."""
-    return "b" + base64.b32encode(cid).decode().lower().rstrip("=")

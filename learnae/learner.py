@@ -88,6 +88,11 @@ class Learner:
         self._reset_optimizer()
         self._start_round()
 
+    @property
+    def round_samples(self) -> int:
+        """Samples of the local steps since the last round."""
+        return self._round_samples
+
     def warm_up(self) -> None:
         """Draw a batch and drop it, on an iterator of its own: a task reads its data when the first batch is drawn."""
         next(self.task.batches(self.shard, self.seed), None)

@@ -131,7 +131,6 @@ class Void:
 
     author: bytes
     seq: int
-    why: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ async def _run(config: Config, profile: Path) -> int:
         node = Node(config, profile, coordinator, driver, network, store, trainer, messages)
 
         async with trio.open_nursery() as nursery:
-            # The status endpoint comes first, so that a start that hangs can be looked into.
+            await nursery.start(_watch_signals, node, driver)
+            # The status endpoint comes early, so that a start that hangs can be looked into.
             token = create_token(profile)
             await nursery.start(_serve, node, config.status_port, token, profile)
             nursery.start_soon(trainer.run)
@@ -78,7 +79,6 @@ async def _run(config: Config, profile: Path) -> int:
             log.info("ready", peer=identity.peer_id, topic=config.topic, listen=" ".join(network.addresses))
             nursery.start_soon(driver.run)
             nursery.start_soon(_remember_peers, network, store)
-            nursery.start_soon(_watch_signals, node, driver)
 
             await driver.left.wait()
             await _shut_down(node, driver, trainer, network, store, profile)
@@ -112,9 +112,9 @@ async def _serve(node: Node, port: int, token: str, profile: Path, *, task_statu
     await serve(node, "127.0.0.1", port, token, directory=profile, task_status=task_status)
 
 
-async def _watch_signals(node: Node, driver: Driver) -> None:
-    kinds = [signal.SIGINT, signal.SIGTERM]
-    with trio.open_signal_receiver(*kinds) as received:
+async def _watch_signals(node: Node, driver: Driver, *, task_status: TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
         async for number in received:
             if node.stopping:
                 # Asked twice: the user does not want to wait.

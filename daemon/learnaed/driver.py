@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from learnae import protocol, wire
-from learnae.coordinator import Coordinator, actions, events
+from learnae.coordinator import OWN_BLOCKS, Coordinator, actions, events
 from learnae.errors import NetworkError, StoreError, WireError
 from learnae.genesis import Genesis
 from learnae.ledger import Entry, Refusal
@@ -134,10 +134,10 @@ class Driver:
         genesis = Genesis.from_wire(hello.genesis)
         swarm = genesis.swarm_id(self._coordinator.topic)
         known = await trio.to_thread.run_sync(self._store.entries, swarm)
-        last = await trio.to_thread.run_sync(self._store.last_blocks, swarm, self._coordinator.author)
+        own = await trio.to_thread.run_sync(self._store.blocks_of, swarm, self._coordinator.author, OWN_BLOCKS)
         self.rounds = hello.rounds
         log.info("trainer ready", parameters=hello.parameters, local_tensors=hello.local, rounds=hello.rounds)
-        self.post(events.TrainerReady(genesis, VersionVector.from_wire(hello.applied), known, last))
+        self.post(events.TrainerReady(genesis, VersionVector.from_wire(hello.applied), known, own))
 
     def _take_report(self, report: protocol.Report) -> None:
         for alarm in report.alarms if self.report is None or report.alarms != self.report.alarms else ():

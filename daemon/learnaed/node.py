@@ -104,6 +104,7 @@ class Node:
                 "samples": statistics.ledger.samples if statistics.ledger else 0,
                 "vector_digest": statistics.ledger.digest if statistics.ledger else None,
                 "missing": statistics.fetches_pending,
+                "syncing": statistics.syncs_running,
                 "vector": {peer_id(a): ledger.vector.contiguous(a) for a in ledger.vector.authors}
                 if ledger is not None
                 else {},

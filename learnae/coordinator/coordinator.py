@@ -39,6 +39,8 @@ from learnae.ledger import Entry, Ledger, LedgerStatistics, Refusal
 from learnae.peer import short
 from learnae.wire import MAX_INLINE, BadSignature, Heartbeat, Part, Signed, Update, open_envelope, seal
 
+OWN_BLOCKS = 1024
+"""Own updates that are recognised when they are handed in again."""
 _TELL = {
     "joining": "joining: fetching what the swarm has done so far",
     "alone": "training alone: nobody else trains this model on the topic yet; still looking",
@@ -95,7 +97,7 @@ class Coordinator:
         self._joined_at = 0.0
         self._settling: Settling | None = None
         self._leaving = False
-        self._last_blocks: tuple[bytes, ...] = ()
+        self._own_blocks: dict[tuple[bytes, ...], int] = {}
         self._last_seq = 0
         self._state = ""
 
@@ -127,7 +129,7 @@ class Coordinator:
             for entry in event.known:
                 self.ledger.add(entry)
             self._repair.record(self.ledger.digest)
-            self._last_blocks = event.last_blocks
+            self._own_blocks = dict(event.own_blocks)
             self._joined_at = now
             actions.append(JoinSwarm(swarm, event.genesis))
             for peer in self.peers:
@@ -149,9 +151,9 @@ class Coordinator:
         if self.ledger is None or self.genesis is None:
             return []
         blocks = tuple(raw_cid(part) for part in event.parts)
+        if blocks in self._own_blocks:
+            return [Accept((self.author, self._own_blocks[blocks]))]
         last = self.ledger.last(self.author)
-        if last is not None and blocks == self._last_blocks:
-            return [Accept((self.author, last.seq))]
         inline = len(event.parts) == 1 and len(event.parts[0]) <= MAX_INLINE
         update = Update(
             swarm=self.ledger.swarm,
@@ -167,7 +169,9 @@ class Coordinator:
         envelope = seal(update, self._sign, self.author)
         signed = open_envelope(Update, envelope)
         self._last_seq = update.seq
-        self._last_blocks = blocks
+        self._own_blocks[blocks] = update.seq
+        if len(self._own_blocks) > OWN_BLOCKS:
+            del self._own_blocks[next(iter(self._own_blocks))]
         self._add(signed, now)
         return [
             self._store(signed, () if inline else event.parts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from learnae.genesis import Genesis
@@ -25,8 +26,9 @@ class TrainerReady:
     applied: VersionVector
     known: tuple[Entry, ...]
     """What the own store holds of this genesis' swarm."""
-    last_blocks: tuple[bytes, ...]
-    """Block CIDs of the own last update, to recognise a round that is handed in again after a crash."""
+    own_blocks: Mapping[tuple[bytes, ...], int]
+    """Sequence numbers of the own latest updates by their block CIDs: after a crash the trainer hands in the outbox of
+    its last saved state, which may be some rounds old."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,3 @@ class Repair:
     def running(self) -> int:
         """Exchanges under way."""
         return sum(exchange.running for exchange in self._exchanges.values())
-
-    @property
-    def idle(self) -> bool:
-        """Nothing is missing, as far as the heartbeats tell."""
-        return not self._exchanges

@@ -64,9 +64,8 @@ class Node:
         entries = tuple(
             Entry(s.author, s.update.seq, s.update.slot, s.update.samples, s.digest) for s in self.disk.updates.values()
         )
-        mine = [s for s in self.disk.updates.values() if s.author == self.author]
-        last = max(mine, key=lambda s: s.update.seq).update.blocks if mine else ()
-        self.handle(events.TrainerReady(self.genesis, self.disk.applied.copy(), entries, last))
+        own = {s.update.blocks: s.update.seq for s in self.disk.updates.values() if s.author == self.author}
+        self.handle(events.TrainerReady(self.genesis, self.disk.applied.copy(), entries, own))
 
     def now(self) -> float:
         return self.swarm.now + self.skew

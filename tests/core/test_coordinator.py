@@ -147,6 +147,9 @@ def test_a_round_handed_in_again_after_a_crash_counts_once() -> None:
     swarm.run(6.0)
     outbox = (b"the same round",)
     node.handle(events.RoundFinished(outbox, 5, 1.0, 1.0, 0.1))
+    # The trainer's saved state is older than that: more rounds followed.
+    swarm.run(1.0, train=False)
+    node.handle(events.RoundFinished((b"a later round",), 5, 1.0, 1.0, 0.1))
     held = len(node.disk.updates)
     swarm.crash(node)
     again = swarm.add(1)

@@ -44,7 +44,8 @@ def test_survives_reopening(tmp_path: Path) -> None:
     assert store.entries(b"other" * 6 + b"xx") == ()
     assert store.payload(SWARM, AUTHOR, 1)[1] == [b"inline"]
     assert store.payload(SWARM, AUTHOR, 2)[1] == list(blocks)
-    assert store.last_blocks(SWARM, AUTHOR) == tuple(map(raw_cid, blocks))
+    assert store.blocks_of(SWARM, AUTHOR, 9) == {(raw_cid(b"inline"),): 1, tuple(map(raw_cid, blocks)): 2}
+    assert list(store.blocks_of(SWARM, AUTHOR, 1).values()) == [2]
     assert store.block(raw_cid(blocks[0])) == blocks[0]
     assert store.block(raw_cid(b"unknown")) is None
     assert store.statistics().bytes > 10_000

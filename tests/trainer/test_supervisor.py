@@ -88,7 +88,7 @@ while True:
     message = receive()
     match message:
         case protocol.Add():
-            send(protocol.Void(message.author, message.seq, "echo"))
+            send(protocol.Void(message.author, message.seq))
         case protocol.Evaluate():
             send(protocol.Warned(setup.directory))
         case protocol.Stop():

@@ -11,7 +11,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 
-from learnae.errors import NetworkError
+from learnae.errors import NetworkError, WireError
 from learnaed.network.framing import Stalled, read_frame, write_frame
 from learnaed.network.host import Host, socket_of
 from learnaed.network.settings import Counters
@@ -75,6 +75,9 @@ class Exchange:
             raise
         try:
             reply = await handler(body, peer)
+        except WireError:
+            self._counters.dropped["malformed-request"] += 1
+            raise
         except Exception:
             self._counters.dropped["handler-error"] += 1
             _log.exception("the handler of %s failed", protocol)

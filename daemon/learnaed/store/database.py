@@ -114,12 +114,12 @@ class Store:
             found.append(envelope)
         return found
 
-    def last_blocks(self, swarm: bytes, author: bytes) -> tuple[bytes, ...]:
-        """The CIDs of the payload blocks of an author's last update."""
-        rows = self._read(
-            "SELECT envelope FROM updates WHERE swarm = ? AND author = ? ORDER BY seq DESC LIMIT 1", (swarm, author)
-        )
-        return open_envelope(Update, rows[0][0]).message.blocks if rows else ()  # type: ignore[arg-type]
+    def blocks_of(self, swarm: bytes, author: bytes, limit: int) -> dict[tuple[bytes, ...], int]:
+        """Sequence numbers of an author's latest updates by the CIDs of their payload blocks, oldest first."""
+        query = "SELECT envelope FROM updates WHERE swarm = ? AND author = ? ORDER BY seq DESC LIMIT ?"
+        rows = self._read(query, (swarm, author, limit))
+        updates = [open_envelope(Update, row[0]).message for row in reversed(rows)]  # type: ignore[arg-type]
+        return {update.blocks: update.seq for update in updates}
 
     def payload(self, swarm: bytes, author: bytes, seq: int) -> tuple[Update, list[bytes]]:
         """An update and the blocks of its payload.

@@ -205,8 +205,8 @@ class Trainer:
                 for message in messages:
                     if isinstance(message, protocol.Failed):
                         self._last_error = message.message
-                        if message.traceback:
-                            log.error("the task failed", error=message.message, traceback=message.traceback)
+                        for line in message.traceback.splitlines():
+                            log.error(line)
                         fatal = TaskError(message.message) if message.fatal else None
                     await self._hear(message)
         return fatal

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from learnae import protocol
-from learnae.errors import LayoutError, LearnaeError, LearnerError, StoreError, TaskError
+from learnae.errors import ConfigError, LayoutError, LearnaeError, LearnerError, StoreError, TaskError
 from learnae.genesis import Genesis
 from learnae.vector import VersionVector
 from learnaed.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside
@@ -171,7 +171,7 @@ class Worker:
         steps = 0
         while not steps or (self._slot() == slot and steps != self._genesis.round_steps):
             self._loss = self._learner.step()
-            self._rate.add(self._learner.samples)
+            self._rate.add(self._learner.round_samples)
             steps += 1
             self._report()
             self._handle_messages(0)
@@ -243,7 +243,7 @@ class Worker:
         if not self._saved.applied.add(message.author, message.seq):
             return
         if not self._learner.apply(message.parts, message.samples):
-            self._pipe.send(protocol.Void(message.author, message.seq, "the payload cannot be decoded"))
+            self._pipe.send(protocol.Void(message.author, message.seq))
 
     # --- state and figures
 
@@ -270,7 +270,7 @@ class Worker:
             protocol.Report(
                 rounds=self._saved.rounds,
                 steps=learner.steps,
-                samples=learner.samples_seen,
+                samples=learner.samples,
                 samples_per_second=self._rate.samples_per_second(),
                 steps_per_second=self._rate.steps_per_second(),
                 loss=self._loss,
@@ -340,6 +340,14 @@ class Budget:
         self._next = now + (now - self._began) / self._part * self._jitter.uniform(1.0, 2.0)
 
 
+def _explained(error: BaseException, task: str) -> tuple[str, str]:
+    """What to tell the user of an error, and its traceback if it is one of their own code."""
+    if isinstance(error, LearnaeError):
+        return str(error), ""
+    text = f"the task {task} failed with {type(error).__name__}: {error}; the log has the traceback. Correct the task"
+    return text, traceback.format_exc()
+
+
 def main() -> int:
     """Entry point of the process."""
     if os.name == "posix":
@@ -360,9 +368,8 @@ def main() -> int:
         except (EOFError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            fatal = isinstance(error, (TaskError, LayoutError))
-            shown = "" if isinstance(error, LearnaeError) and error.__cause__ is None else traceback.format_exc()
-            pipe.send(protocol.Failed(str(error) or type(error).__name__, shown, fatal=fatal))
+            fatal = isinstance(error, (ConfigError, TaskError, LayoutError))
+            pipe.send(protocol.Failed(*_explained(error, setup.task), fatal=fatal))
             return 1
     except EOFError:
         return 0
