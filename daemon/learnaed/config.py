@@ -14,6 +14,7 @@ from typing import Any
 from learnae.errors import ConfigError, WireError
 from learnae.home import default_home
 from learnae.peer import public_key
+from learnae.tasks import BUILT_IN
 
 ENVIRONMENT_PREFIX = "LEARNAE_"
 FILE_NAME = "learnae.toml"
@@ -120,7 +121,7 @@ _MISSING = {
     "topic": "no topic was given, so this node does not know which swarm to join. "
     "Say --topic NAME; everybody who uses the same name and task trains together.",
     "task": "no task was given, so there is nothing to train. "
-    "Say --task digits (built in), or --task my_task.py:MyTask (your own).",
+    f"Say --task with one that is built in ({', '.join(BUILT_IN)}), or --task my_task.py:MyTask (your own).",
 }
 
 
@@ -193,9 +194,24 @@ def _name(value: object) -> str:
     return value
 
 
+_TASKS = f"{', '.join(BUILT_IN)}, or file.py:Class for your own"
+
+
 def _task(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError("must name a task. Say digits, fashion-mnist, or file.py:Class.")
+        raise ValueError(f"must name a task. Say {_TASKS}.")
+    if value in BUILT_IN:
+        return value
+    path, colon, name = value.rpartition(":")
+    if not colon or not name.isidentifier():
+        file = value.rstrip(":")
+        if file.endswith(".py"):
+            raise ValueError(f"must name a class of that file too: write {file}:YourClass.")
+        raise ValueError(f"must be a task that there is. Say {_TASKS}.")
+    if not Path(path).is_file():
+        raise ValueError(
+            f"must name a file that exists: {Path(path).absolute()} is none. Correct the path before the colon."
+        )
     return value
 
 
@@ -267,11 +283,11 @@ def _choice(*allowed: str) -> Callable[[object], str]:
     return parse
 
 
-def _addresses(check: Callable[[str], None]) -> Callable[[object], tuple[str, ...]]:
+def _addresses(check: Callable[[str], None], example: str) -> Callable[[object], tuple[str, ...]]:
     def parse(value: object) -> tuple[str, ...]:
         items = (value,) if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
-            raise ValueError("must be a multiaddr or a list of them.")
+            raise ValueError(f'must be a multiaddr or a list of them. In the file, write ["{example}"].')
         for item in items:
             check(item)
         return tuple(items)
@@ -293,11 +309,11 @@ def _check_listen(address: str) -> None:
 
 
 def _check_peer(address: str) -> None:
-    match = re.fullmatch(r"/(?:ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d{1,5}/p2p/([^/]+)", address)
+    match = re.fullmatch(r"/(?:ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/(\d{1,5})/p2p/([^/]+)", address)
     try:
-        if match is None:
-            raise WireError("no peer id")
-        public_key(match[1])
+        if match is None or int(match[1]) > 65535:
+            raise WireError("no address")
+        public_key(match[2])
     except WireError:
         raise ValueError(
             "a peer address must read /ip4/ADDRESS/tcp/PORT/p2p/PEER_ID. Copy it from `learnae status` on the other PC."
@@ -310,8 +326,8 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "shard": _shard,
     "skew": _skew,
     "data": _directory,
-    "listen": _addresses(_check_listen),
-    "peer": _addresses(_check_peer),
+    "listen": _addresses(_check_listen, "/ip4/0.0.0.0/tcp/4117"),
+    "peer": _addresses(_check_peer, "/ip4/192.0.2.7/tcp/4117/p2p/PEER_ID"),
     "home": _path,
     "profile": _name,
     "status_port": _whole(0, 65535),

@@ -12,6 +12,7 @@ import click
 
 from learnae import __version__
 from learnae.errors import ConfigError, LearnaeError
+from learnae.tasks import BUILT_IN
 from learnaed import logs
 from learnaed.config import Config
 
@@ -26,6 +27,7 @@ Exit codes:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.version_option(__version__, message="learnaed %(version)s")
 def cli() -> None:
     """The learnae daemon: trains a neural network together with every other PC on a topic.
 
@@ -43,7 +45,7 @@ def cli() -> None:
 
 @cli.command(epilog=_EPILOG)
 @click.option("--topic", metavar="NAME", help="Swarm to join: nodes with the same topic and task train together.")
-@click.option("--task", metavar="SPEC", help="What to train: digits, fashion-mnist, or file.py:Class.")
+@click.option("--task", metavar="SPEC", help=f"What to train: {', '.join(BUILT_IN)}, or file.py:Class.")
 @click.option("--shard", metavar="K/N", help="Train on the K-th of N shards of the data.  [default: 1/1]")
 @click.option("--skew", metavar="ALPHA", help="Dirichlet alpha of the split: 0.1 is very uneven.  [default: even]")
 @click.option("--data", metavar="DIR", help="Directory with the task's data files.")

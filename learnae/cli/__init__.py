@@ -14,22 +14,27 @@ import click
 from learnae import __version__
 from learnae.errors import ConfigError, LearnaeError
 from learnae.home import default_home
+from learnae.tasks import BUILT_IN
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 _EPILOG = """\b
 Exit codes:
   0    done
   1    an error: no daemon runs, it refused, or the demo's nodes disagree
   2    the command line is wrong
-  130  ended by Ctrl+C"""
+  130  ended by Ctrl+C
+  143  ended by SIGTERM (demo)"""
+
+_TASK_HELP = f"What to train: {', '.join(BUILT_IN)}, or file.py:Class."
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
-    """Shows learnae's own errors as one block, without a traceback."""
+    """Shows learnae's own errors as one block, without a traceback, and ends with 130 on Ctrl+C."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,9 +43,12 @@ class _Group(click.Group):
             text = str(error) or type(error).__name__
             click.echo(textwrap.fill(text, 100, initial_indent="learnae: ", subsequent_indent="  "), err=True)
             ctx.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.version_option(__version__, message="learnae %(version)s")
 def cli() -> None:
     """Watch and steer the learnae daemons of this PC.
 
@@ -118,7 +126,7 @@ _verb("stop", "End now, within seconds; the next start goes on from the state th
 
 @cli.command()
 @click.option("--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="Daemons to start.")
-@click.option("--task", default="digits", show_default=True, metavar="SPEC", help="What to train.")
+@click.option("--task", default="digits", show_default=True, metavar="SPEC", help=_TASK_HELP)
 @click.option(
     "--skew", type=click.FloatRange(0.001, 1e6), default=0.3, show_default=True, metavar="ALPHA",
     help="How the data is split: Dirichlet alpha; smaller is more uneven.",
@@ -151,7 +159,4 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of the `learnae` script."""
-    try:
-        cli(prog_name="learnae", standalone_mode=True)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    cli(prog_name="learnae")

@@ -1,7 +1,7 @@
 """Stands in for `python -m learnaed` in the demo's tests: the same flags, files and API, but it only pretends to train.
 
-It takes its behaviour from the task's name: "crash" dies on shard 2, "differ" ends with its own digest, "hang" ignores
-`finish`, "stubborn" ignores SIGTERM as well.
+It takes its behaviour from the name of the task's class: "crash" dies on shard 2, "differ" ends with its own digest,
+"hang" ignores `finish`, "stubborn" ignores SIGTERM as well.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ STEPS_PER_ROUND = 40
 class Node:
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.behaviour = config.task.rpartition(":")[2]
         self.started = time.monotonic()
         self.done = trio.Event()
 
     def status(self) -> dict[str, Any]:
         age = time.monotonic() - self.started
         rounds = 3 + int(age)
-        own = self.config.task == "differ"
+        own = self.behaviour == "differ"
         status = fake_status(topic=self.config.topic, task=self.config.task, pid=os.getpid())
         status["peer"] = f"12D3KooWFakeNode{self.config.shard_index:08d}"
         status["state"] = "training" if age > 0.3 else "starting"
@@ -49,7 +50,7 @@ class Node:
         return True, ""
 
     async def command(self, verb: str) -> None:
-        if self.config.task not in ("hang", "stubborn"):
+        if self.behaviour not in ("hang", "stubborn"):
             self.done.set()
 
 
@@ -58,12 +59,12 @@ async def main(config: Config) -> None:
     node = Node(config)
     directory = config.home / "default"
     directory.mkdir()
-    if config.task == "stubborn":
+    if node.behaviour == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     async with trio.open_nursery() as nursery:
         url = await nursery.start(partial(serve, directory=directory), node, "127.0.0.1", 0, create_token(directory))
         click.echo(f"serving {url}")
-        if config.task == "crash" and config.shard_index == 2:
+        if node.behaviour == "crash" and config.shard_index == 2:
             await trio.sleep(1)
             click.echo("the disk caught fire")
             os._exit(9)

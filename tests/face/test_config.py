@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from learnae import __version__
 from learnae.errors import ConfigError, StoreError
 from learnae.peer import peer_id
+from learnae.tasks import BUILT_IN
 from learnaed import main
 from learnaed.config import Config
+from learnaed.network.settings import NetworkSettings
 
 PEER = f"/ip4/192.0.2.7/tcp/4117/p2p/{peer_id(bytes(32))}"
 
@@ -91,6 +94,10 @@ BAD = [
     ("topic", "x" * 65),
     ("topic", "../up"),
     ("task", " "),
+    ("task", "digit"),
+    ("task", "bad.py"),
+    ("task", "none.py:Task"),
+    ("task", f"{__file__}:not-a-class"),
     ("shard", "0/2"),
     ("shard", "3/2"),
     ("shard", "1"),
@@ -104,8 +111,10 @@ BAD = [
     ("listen", "/ip4/127.0.0.1/tcp/70000"),
     ("listen", "/ip4/127.0.0.1/udp/1"),
     ("listen", [1]),
+    ("listen", 5),
     ("peer", "/ip4/192.0.2.7/tcp/4117"),
     ("peer", "/ip4/192.0.2.7/tcp/4117/p2p/nonsense"),
+    ("peer", PEER.replace("4117", "99999")),
     ("profile", ".hidden"),
     ("status_port", "65536"),
     ("status_port", "-1"),
@@ -132,6 +141,28 @@ def test_bad_values_name_their_source_and_a_remedy(base: dict[str, Any], name: s
             Config.resolve({key: kept for key, kept in base.items() if key != name}, {f"LEARNAE_{name.upper()}": value})
 
 
+def test_a_task_is_built_in_or_a_class_in_a_file_that_exists(base: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("")
+    own = f"{tmp_path / 'bad.py'}:MyTask"
+    assert Config.resolve({**base, "task": own}, {}).task == own
+    for name in BUILT_IN:
+        assert Config.resolve({**base, "task": name}, {}).task == name
+        with pytest.raises(ConfigError, match=name):
+            Config.resolve({**base, "task": "nothing"}, {})
+    for text in ("bad.py", "bad.py:"):
+        with pytest.raises(ConfigError, match=r"write bad\.py:YourClass"):
+            Config.resolve({**base, "task": text}, {})
+    with pytest.raises(ConfigError, match=r"none\.py is none"):
+        Config.resolve({**base, "task": f"{tmp_path / 'none.py'}:MyTask"}, {})
+
+
+def test_addresses_that_the_network_refuses_come_with_a_remedy() -> None:
+    with pytest.raises(ConfigError, match=r"not a TCP port.*learnae status"):
+        NetworkSettings(peers=(PEER.replace("4117", "99999"),)).peer_addresses()
+    with pytest.raises(ConfigError, match=r"--listen .*/ip4/0\.0\.0\.0/tcp/4117"):
+        NetworkSettings(listen=("/ip4/here/tcp/1",)).listen_addresses()
+
+
 def test_help_teaches() -> None:
     runner = CliRunner()
     assert "learnaed run --topic hello --task digits --shard 1/2" in runner.invoke(main.cli, ["--help"]).output
@@ -139,6 +170,12 @@ def test_help_teaches() -> None:
     for name in Config.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in text
     assert "Exit codes" in text
+    assert ", ".join(BUILT_IN) in text
+
+
+def test_version() -> None:
+    texts = [CliRunner().invoke(main.cli, [word]).output for word in ("--version", "version")]
+    assert texts == [f"learnaed {__version__}\n"] * 2
 
 
 def test_a_wrong_flag_is_one_block_and_exit_code_2(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def options(task: str, nodes: int = 3, report: Path | None = None) -> Options:
+    task = task if task == "digits" else f"{__file__}:{task}"
     return Options(nodes=nodes, task=task, seconds=1, daemon=DAEMON, control=CONTROL, report=report)
 
 

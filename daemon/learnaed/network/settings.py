@@ -72,7 +72,14 @@ def _parse(text: str, option: str) -> Address:
     try:
         return Address.parse(text)
     except WireError as error:
-        raise ConfigError(f"{option} {text}: {error}") from error
+        raise ConfigError(f"{option} {text}: {error}. {_REMEDIES[option]}") from error
+
+
+_REMEDIES = {
+    "--listen": "A listen address reads /ip4/ADDRESS/tcp/PORT; /ip4/0.0.0.0/tcp/4117 is every network of this PC.",
+    "--peer": "A peer address reads /ip4/ADDRESS/tcp/PORT/p2p/PEER_ID: copy it from where the other node runs, which "
+    "prints it when it starts and in `learnae status`.",
+}
 
 
 @dataclass(frozen=True, slots=True)
