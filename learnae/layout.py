@@ -144,6 +144,7 @@ def _tensor_from_wire(obj: object) -> TensorSpec:
     match obj:
         case [str(name), list(shape), str(dtype)] if (
             len(name) <= MAX_NAME
+            and name.isprintable()  # It may end on a user's terminal.
             and len(shape) <= MAX_DIMENSIONS
             and all(type(dimension) is int and 0 <= dimension <= MAX_SIZE for dimension in shape)
             and dtype in FLOATS
