@@ -1,4 +1,4 @@
-"""A torch model as one flat vector of its shared weights; used by the learner and by export.
+"""A torch model as one flat vector of its shared weights; used by the learner, the demo's control and benchmarks.
 
 All functions agree on what is shared: the floating-point parameters that require a gradient, in the order of
 ``model.named_parameters()``, tied ones once.

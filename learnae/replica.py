@@ -1,4 +1,4 @@
-"""The replica: the swarm's weights as exact fixed-point integers; used by the learner, snapshots and tests.
+"""The replica: the swarm's weights as exact fixed-point integers; used by the learner and the demo's control.
 
 Integer addition commutes and never rounds, so nodes that hold the same set of updates hold the same bits, whatever the
 order in which the updates came.

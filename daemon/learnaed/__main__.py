@@ -1,4 +1,4 @@
-"""`python -m learnaed`: the same as the `learnaed` command; the demo and service files start daemons so."""
+"""`python -m learnaed`: the same as the `learnaed` command; the demo starts its daemons so."""
 
 from learnaed.main import main
 

@@ -1,4 +1,4 @@
-"""Token buckets per key; used by pubsub (per peer and topic) and by request handlers (per peer)."""
+"""Token buckets per key; used by pubsub, per peer and topic."""
 
 from __future__ import annotations
 
