@@ -139,7 +139,11 @@ class Learner:
                 "the loss or the weights became NaN or infinite; this round is dropped and training restarts from the "
                 "swarm's weights: if it happens again, lower the learning rate or look for bad samples in the data"
             )
-        parts = self.encoder.encode(delta, share)
+        try:
+            parts = self.encoder.encode(delta, share)
+        except CodecError as error:
+            self.restart_round()
+            raise LearnerError(f"this round cannot be encoded and is dropped: {error}") from error
         loss = math.fsum(self._losses) / len(self._losses) if self._losses else None
         self.rounds += 1
         self.steps += len(self._losses)
@@ -155,6 +159,10 @@ class Learner:
             self.replica.apply(index, delta)
         self.applied += 1
         self.samples_seen += samples
+        self._start_round()
+
+    def restart_round(self) -> None:
+        """Theta := phi, for an own update that is in the replica already or will never be; local steps are dropped."""
         self._start_round()
 
     def apply(self, parts: Sequence[bytes], samples: int) -> bool:

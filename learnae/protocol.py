@@ -27,6 +27,8 @@ _LENGTH = struct.Struct("<I")
 class Setup:
     """The first message to a trainer that the daemon started: what to train, and where to keep its state."""
 
+    author: bytes
+    topic: str
     task: str
     data: str | None
     shard: str
@@ -101,6 +103,8 @@ class RoundDone:
     share: float
     norm: float
     loss: float | None
+    after: int
+    """How many own updates were in the replica before this one."""
 
 
 @dataclass(frozen=True, slots=True)

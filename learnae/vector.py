@@ -13,6 +13,8 @@ from learnae.peer import KEY_BYTES
 
 MAX_AUTHORS = 4096
 MAX_RANGES = 16384
+MAX_GAPS = 256
+"""Most ranges of one author; those in between come first, by repair."""
 
 UpdateId = tuple[bytes, int]
 """(author, sequence number)."""
@@ -69,6 +71,17 @@ class VersionVector:
 
     def __repr__(self) -> str:
         return f"VersionVector({len(self._ranges)} authors, {len(self)} updates)"
+
+    def has_room(self, author: bytes, seq: int) -> bool:
+        """Whether adding this id keeps the vector within what `from_wire` takes: others must be able to read it."""
+        ranges = self._ranges.get(author)
+        if ranges is None:
+            return len(self._ranges) < MAX_AUTHORS and self._count() < MAX_RANGES
+        grows = (author, seq - 1) not in self and (author, seq + 1) not in self
+        return not grows or (self._count() < MAX_RANGES and len(ranges) < MAX_GAPS)
+
+    def _count(self) -> int:
+        return sum(map(len, self._ranges.values()))
 
     @property
     def authors(self) -> list[bytes]:

@@ -61,7 +61,7 @@ async def _run(config: Config, profile: Path) -> int:
         )
         driver = Driver(coordinator, store, network, notify=messages.add, last_round=config.rounds)
         trainer = driver.trainer = Trainer(
-            _setup(config, profile),
+            _setup(config, profile, identity.author),
             load=driver.load,
             hear=driver.hear_trainer,
             lost=driver.lost_trainer,
@@ -87,8 +87,10 @@ async def _run(config: Config, profile: Path) -> int:
     return 0
 
 
-def _setup(config: Config, profile: Path) -> Setup:
+def _setup(config: Config, profile: Path, author: bytes) -> Setup:
     return Setup(
+        author=author,
+        topic=config.topic,
         task=config.task,
         data=str(config.data) if config.data else None,
         shard=config.shard,
@@ -116,12 +118,12 @@ async def _watch_signals(node: Node, driver: Driver, *, task_status: TaskStatus[
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
         task_status.started()
         async for number in received:
-            if node.stopping:
+            if node.stop.is_set():
                 # Asked twice: the user does not want to wait.
                 log.warning("stopping at once")
                 os._exit(1)
             log.info("stopping", signal=signal.Signals(number).name)
-            node.stopping = True
+            node.stop.set()
             driver.left.set()
 
 
@@ -132,12 +134,17 @@ async def _remember_peers(network: Network, store: Store) -> None:
 
 
 async def _remember(network: Network, store: Store) -> None:
-    for peer, addresses in network.known_addresses().items():
-        try:
-            await trio.to_thread.run_sync(store.remember, peer, addresses, time.time())
-        except StoreError as error:
-            log.warning("peers are not remembered", why=error)
-            return
+    known = network.known_addresses()
+    try:
+        if known:
+            await trio.to_thread.run_sync(store.remember, known, time.time())
+    except StoreError as error:
+        log.warning("peers are not remembered", why=error)
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 async def _shut_down(
@@ -146,11 +153,14 @@ async def _shut_down(
     """Say goodbye, let the trainer save its state, leave a summary. Asked to stop, all within five seconds."""
     with trio.move_on_after(_FAREWELL_SECONDS):
         await driver.say_farewell()
-    if not node.stopping:
+    if not node.stop.is_set() and trainer.statistics().state == "running":
         # Everything has settled: the last figures are of the weights that all members share.
         trainer.tell(Evaluate())
         with trio.move_on_after(_FINAL_REPORT_SECONDS):
-            await driver.final_report.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when, node.stop, nursery.cancel_scope)
+                await driver.final_report.wait()
+                nursery.cancel_scope.cancel()
     await trainer.stop()
     await _remember(network, store)
     try:

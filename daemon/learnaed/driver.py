@@ -8,21 +8,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from learnae import protocol, wire
-from learnae.coordinator import OWN_BLOCKS, Coordinator, actions, events
-from learnae.errors import NetworkError, StoreError, WireError
+from learnae.cid import raw_cid
+from learnae.coordinator import Coordinator, actions, events
+from learnae.errors import NetworkError, StoreError, TaskError, WireError
 from learnae.genesis import Genesis
 from learnae.ledger import Entry, Refusal
 from learnae.peer import peer_id, public_key
 from learnae.vector import UpdateId, VersionVector
-from learnae.wire import BlockReply, BlockRequest, GenesisReply, GenesisRequest, SyncReply
+from learnae.wire import BlockReply, BlockRequest, GenesisReply, GenesisRequest, Part, SyncReply
 from learnaed import logs, protocols
 from learnaed.network import Network
-from learnaed.store import Store
+from learnaed.store import Kept, Store
 from learnaed.trainer.supervisor import Trainer
 
 _TICK = 0.25
@@ -31,6 +32,8 @@ _TICKS_PER_LOOK = 20
 _QUEUE = 4096
 """Most messages of others that may wait; beyond it they are dropped, and repair brings the updates later."""
 _BLOCKS_AT_ONCE = 3
+
+T = TypeVar("T")
 
 log = logs.get("driver")
 
@@ -72,7 +75,7 @@ class Driver:
         self._notify = notify
         self._last_round = last_round
         self._clock = clock
-        self._send, self._receive = trio.open_memory_channel[events.Event](math.inf)
+        self._send, self._receive = trio.open_memory_channel[tuple[float, events.Event]](math.inf)
         self._events = 0
         self._store_failures = 0
         self._addresses: tuple[str, ...] = ()
@@ -81,8 +84,8 @@ class Driver:
     # --- events in
 
     def post(self, event: events.Event) -> None:
-        """Queue an event."""
-        self._send.send_nowait(event)
+        """Queue an event, with the time at which it happened: it may wait while the disk is slow."""
+        self._send.send_nowait((self._clock(), event))
 
     def _post_from_outside(self, kind: Callable[[bytes, bytes], events.Event], data: bytes, peer: str) -> None:
         if self._send.statistics().current_buffer_used >= _QUEUE:
@@ -114,7 +117,12 @@ class Driver:
             case protocol.RoundDone():
                 self.post(
                     events.RoundFinished(
-                        tuple(message.parts), message.samples, message.share, message.norm, message.loss
+                        tuple(message.parts),
+                        message.samples,
+                        message.share,
+                        message.norm,
+                        message.loss,
+                        message.after,
                     )
                 )
             case protocol.Report():
@@ -131,13 +139,15 @@ class Driver:
                 log.warning("unexpected message from the trainer", kind=type(message).__name__)
 
     async def _trainer_ready(self, hello: protocol.Hello) -> None:
-        genesis = Genesis.from_wire(hello.genesis)
+        try:
+            genesis, applied = Genesis.from_wire(hello.genesis), VersionVector.from_wire(hello.applied)
+        except WireError as error:
+            raise TaskError(f"the task cannot be shared: {error}. Correct the task, or its slot_seconds") from error
         swarm = genesis.swarm_id(self._coordinator.topic)
-        known = await trio.to_thread.run_sync(self._store.entries, swarm)
-        own = await trio.to_thread.run_sync(self._store.blocks_of, swarm, self._coordinator.author, OWN_BLOCKS)
+        known = await self._patiently(self._store.entries, swarm)
         self.rounds = hello.rounds
         log.info("trainer ready", parameters=hello.parameters, local_tensors=hello.local, rounds=hello.rounds)
-        self.post(events.TrainerReady(genesis, VersionVector.from_wire(hello.applied), known, own))
+        self.post(events.TrainerReady(genesis, applied, known))
 
     def _take_report(self, report: protocol.Report) -> None:
         for alarm in report.alarms if self.report is None or report.alarms != self.report.alarms else ():
@@ -159,12 +169,16 @@ class Driver:
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
-            async for event in self._receive:
+            async for now, event in self._receive:
                 self._events += 1
                 if isinstance(event, events.TrainerReady) and self.trainer is not None:
                     self.trainer.begin()
-                for action in self._coordinator.handle(event, self._clock()):
-                    await self._perform(action, nursery)
+                todo = self._coordinator.handle(event, now)
+                kept = [_kept(action) for action in todo if isinstance(action, actions.Store)]
+                if kept:
+                    await self._patiently(self._store.add, kept)
+                for action in todo:
+                    self._perform(action, nursery)
 
     async def _tick(self) -> None:
         for count in itertools.count():
@@ -181,10 +195,8 @@ class Driver:
 
     # --- actions out
 
-    async def _perform(self, action: actions.Action, nursery: trio.Nursery) -> None:
+    def _perform(self, action: actions.Action, nursery: trio.Nursery) -> None:
         match action:
-            case actions.Store():
-                await self._keep(action)
             case actions.Apply():
                 self._tell(action.update)
             case actions.Accept():
@@ -216,25 +228,21 @@ class Driver:
         if self.trainer is not None:
             self.trainer.tell(item)
 
-    async def _keep(self, action: actions.Store) -> None:
-        update = action.update
-        entry = Entry(action.author, update.seq, update.slot, update.samples, action.digest)
+    async def _patiently(self, method: Callable[..., T], *arguments: object) -> T:
+        """Call a method of the store until it succeeds: what is not durable may not be announced or added."""
         while True:
             try:
-                await trio.to_thread.run_sync(self._store.add, action.swarm, entry, action.envelope, action.blocks)
+                return await trio.to_thread.run_sync(partial(method, *arguments))
             except StoreError as error:
-                # Nothing that is not durable may be announced or added: wait for the user to make room.
                 self._store_failures += 1
                 self._notify("error", f"{error}; waiting, and trying again")
                 await trio.sleep(5.0)
-            else:
-                return
 
     async def load(self, update: UpdateId) -> protocol.Add:
         """The trainer's message for a stored update."""
         ledger = self._coordinator.ledger
         assert ledger is not None
-        found, parts = await trio.to_thread.run_sync(self._store.payload, ledger.swarm, *update)
+        found, parts = await self._patiently(self._store.payload, ledger.swarm, *update)
         return protocol.Add(update[0], update[1], found.samples, parts)
 
     def _join(self, action: actions.JoinSwarm) -> None:
@@ -275,13 +283,17 @@ class Driver:
 
     async def _fetch(self, action: actions.Fetch) -> None:
         blocks: list[bytes] = []
-        while len(blocks) < len(action.cids):
-            wanted = action.cids[len(blocks) : len(blocks) + _BLOCKS_AT_ONCE]
-            reply: BlockReply | None = await self._ask(action.peer, protocols.BLOCK, BlockRequest(wanted), BlockReply)
+        while len(blocks) < len(action.parts):
+            wanted = action.parts[len(blocks) : len(blocks) + _BLOCKS_AT_ONCE]
+            request = BlockRequest(tuple(part.cid for part in wanted))
+            reply: BlockReply | None = await self._ask(action.peer, protocols.BLOCK, request, BlockReply)
             if reply is None or not reply.blocks or not all(reply.blocks):
                 self.post(events.BlocksFetched(action.update, action.peer, None))
                 return
-            blocks += reply.blocks[: len(wanted)]
+            given = reply.blocks[: len(wanted)]
+            blocks += given
+            if [Part(raw_cid(block), len(block)) for block in given] != list(wanted[: len(given)]):
+                break  # No need to collect the rest of a lie; the coordinator sees that it is one.
         self.post(events.BlocksFetched(action.update, action.peer, tuple(blocks)))
 
     # --- the end
@@ -294,3 +306,9 @@ class Driver:
     def statistics(self) -> DriverStatistics:
         """Figures for the status endpoint."""
         return DriverStatistics(self._send.statistics().current_buffer_used, self._events, self._store_failures)
+
+
+def _kept(action: actions.Store) -> Kept:
+    update = action.update
+    entry = Entry(action.author, update.seq, update.slot, update.samples, action.digest)
+    return action.swarm, entry, action.envelope, action.blocks

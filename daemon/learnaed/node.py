@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import trio
 
 from learnae import __version__
 from learnae.coordinator import Coordinator, events
@@ -66,11 +69,12 @@ class Node:
         self._trainer = trainer
         self._messages = messages
         self._started = time.time()
-        self.stopping = False
+        self.stop = trio.Event()
+        """Set when the user wants the daemon to end now, without settling."""
 
     def state(self) -> str:
         """The coordinator's state, or stopping."""
-        return "stopping" if self.stopping else self._coordinator.state(time.time())
+        return "stopping" if self.stop.is_set() else self._coordinator.state(time.time())
 
     def status(self) -> dict[str, Any]:
         """Everything about this node, ready for JSON."""
@@ -129,10 +133,10 @@ class Node:
             "rounds": self._driver.rounds,
             "steps": report.steps if report else 0,
             "samples": report.samples if report else 0,
-            "loss": report.loss if report else None,
-            "accuracy": report.metrics.get("accuracy") if report else None,
-            "accuracy_averaged": report.averaged.get("accuracy") if report else None,
-            "metrics": report.metrics if report else {},
+            "loss": _finite(report.loss) if report else None,
+            "accuracy": _finite(report.metrics.get("accuracy")) if report else None,
+            "accuracy_averaged": _finite(report.averaged.get("accuracy")) if report else None,
+            "metrics": {name: _finite(value) for name, value in report.metrics.items()} if report else {},
             "digest": report.digest.hex() if report else None,
             "steps_per_second": report.steps_per_second if report else 0.0,
             "samples_per_second": report.samples_per_second if report else 0.0,
@@ -187,5 +191,10 @@ class Node:
             case "resume":
                 self._driver.post(events.Resume())
             case "stop":
-                self.stopping = True
+                self.stop.set()
                 self._driver.left.set()
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity, which a loss may well be."""
+    return value if value is not None and math.isfinite(value) else None

@@ -9,9 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from learnae.cli import dropped
 from learnae.cli.daemons import Daemon
+from learnae.ledger.admission import Refusal
 
-_STATE_STYLES = {"training": "green", "alone": "yellow", "paused": "yellow", "settled": "cyan", "stopping": "dim"}
+_STATE_STYLES = {
+    "training": "green",
+    "alone": "yellow",
+    "paused": "yellow",
+    "settling": "cyan",
+    "leaving": "dim",
+    "stopping": "dim",
+}
+
+_LABEL_WIDTH = 8
 
 
 def size(count: float | None) -> str:
@@ -62,7 +73,7 @@ def show_status(status: Mapping[str, Any], console: Console | None = None) -> No
     head = Text.assemble((str(status.get("profile")), "bold"), "  ", styled_state(status.get("state")))
     head.append(f"  topic {status.get('topic')}, task {status.get('task')}, up {duration(status.get('uptime') or 0)}")
     rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim")
+    rows.add_column(style="dim", min_width=_LABEL_WIDTH)
     rows.add_column(overflow="fold")
     training = (
         f"round {trainer.get('rounds', 0)}, loss {number(trainer.get('loss'))}, "
@@ -73,20 +84,30 @@ def show_status(status: Mapping[str, Any], console: Console | None = None) -> No
         f"{ledger.get('updates', 0)} updates by {ledger.get('authors', 0)} nodes, "
         f"{ledger.get('missing') or 'none'} missing, weights {short(trainer.get('digest'))}"
     )
-    lines: list[tuple[str, str]] = [("peer", str(status.get("peer")))]
-    lines += [("listens", address) for address in status.get("listen") or ()]
-    lines += [("peers", f"{network.get('peers', 0)} connected"), ("training", training), ("ledger", updates)]
+    lines = [("peers", f"{network.get('peers', 0)} connected"), ("training", training), ("ledger", updates)]
     lines.append(("traffic", f"{size(network.get('bytes_sent'))} sent, {size(network.get('bytes_received'))} received"))
     if trainer.get("restarts"):
         lines.append(("restarts", f"{trainer['restarts']}, last for: {trainer.get('last_error')}"))
-    if refused := {reason: count for reason, count in (status.get("refused") or {}).items() if count}:
-        lines.append(("refused", ", ".join(f"{reason} {count}" for reason, count in refused.items())))
+    lines += _counts("refused", status.get("refused"), {reason.value: reason.meaning for reason in Refusal})
+    lines += _counts("dropped", network.get("dropped"), dropped.MEANINGS)
     for message in (status.get("messages") or ())[-3:]:
         lines.append((str(message.get("level")), str(message.get("text"))))
     for label, text in lines:
         rows.add_row(label, Text(text))
     console.print(head)
+    # Outside the table, and never wrapped: people copy these.
+    for label, text in [("peer", str(status.get("peer"))), *(("listens", at) for at in status.get("listen") or ())]:
+        console.print(Text.assemble((f"{label:{_LABEL_WIDTH + 2}}", "dim"), str(text)), soft_wrap=True)
     console.print(rows)
+
+
+def _counts(label: str, counts: Mapping[str, int] | None, meanings: Mapping[str, str]) -> list[tuple[str, str]]:
+    """A line for each count that is not zero: "12 duplicate: the update is already in the ledger"."""
+    return [
+        (label, f"{count} {reason}" + (f": {meanings[reason]}" if reason in meanings else ""))
+        for reason, count in sorted((counts or {}).items())
+        if count
+    ]
 
 
 def show_peers(daemon: Daemon, peers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:

@@ -1,7 +1,7 @@
 """The averaging coordinator: events in, actions out; the same code runs in the daemon and in the simulator."""
 
-from learnae.coordinator.coordinator import OWN_BLOCKS, Coordinator, CoordinatorStatistics
+from learnae.coordinator.coordinator import Coordinator, CoordinatorStatistics
 from learnae.coordinator.peers import Peer
 from learnae.coordinator.settings import Settings
 
-__all__ = ["OWN_BLOCKS", "Coordinator", "CoordinatorStatistics", "Peer", "Settings"]
+__all__ = ["Coordinator", "CoordinatorStatistics", "Peer", "Settings"]

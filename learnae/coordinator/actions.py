@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from learnae.genesis import Genesis
 from learnae.vector import UpdateId
-from learnae.wire import SyncRequest, Update
+from learnae.wire import Part, SyncRequest, Update
 
 
 class Mode(StrEnum):
@@ -80,7 +80,7 @@ class Fetch:
 
     update: UpdateId
     peer: bytes
-    cids: tuple[bytes, ...]
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ socket, reads no clock, starts no thread. One node's whole behaviour in a swarm 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,10 +38,11 @@ from learnae.errors import WireError
 from learnae.genesis import Genesis
 from learnae.ledger import Entry, Ledger, LedgerStatistics, Refusal
 from learnae.peer import short
-from learnae.wire import MAX_INLINE, BadSignature, Heartbeat, Part, Signed, Update, open_envelope, seal
+from learnae.wire import MAX_INLINE, MAX_PART, BadSignature, Heartbeat, Part, Signed, Update, open_envelope, seal
 
-OWN_BLOCKS = 1024
-"""Own updates that are recognised when they are handed in again."""
+CLOCK_TOLERANCE = 30.0
+"""How many seconds, and at least two slots, a peer's clock may be ahead. Larger forgives worse clocks; a cheater may
+reserve slots so far ahead."""
 _TELL = {
     "joining": "joining: fetching what the swarm has done so far",
     "alone": "training alone: nobody else trains this model on the topic yet; still looking",
@@ -97,9 +99,9 @@ class Coordinator:
         self._joined_at = 0.0
         self._settling: Settling | None = None
         self._leaving = False
-        self._own_blocks: dict[tuple[bytes, ...], int] = {}
         self._last_seq = 0
         self._state = ""
+        self._now = 0.0
 
     def handle(self, event: events.Event, now: float) -> list[Action]:
         """Take one event in.
@@ -111,7 +113,22 @@ class Coordinator:
         Returns:
             What to do, in this order.
         """
+        gap = now - self._now
+        if self._now and not -1.0 < gap < self._settings.expiry / 2:
+            self._jump(gap)
+        self._now = now
         return [*self._on(event, now), *self._after(now)]
+
+    def _jump(self, gap: float) -> None:
+        """The clock was set, or this PC slept: others did not fall silent, we did not listen."""
+        for peer in self.peers:
+            peer.heard += gap
+        self._joined_at += gap
+        self._heart.shift(gap)
+        self._repair.shift(gap)
+        self._fetcher.wake()
+        if self._settling is not None:
+            self._settling.since += gap
 
     # --- what the trainer does
 
@@ -125,15 +142,14 @@ class Coordinator:
         swarm = event.genesis.swarm_id(self.topic)
         if self.ledger is None or self.ledger.swarm != swarm:
             self.genesis = event.genesis
-            self.ledger = Ledger(swarm)
+            self.ledger = Ledger(swarm, max(2, math.ceil(CLOCK_TOLERANCE / event.genesis.slot_seconds)))
             for entry in event.known:
                 self.ledger.add(entry)
             self._repair.record(self.ledger.digest)
-            self._own_blocks = dict(event.own_blocks)
             self._joined_at = now
             actions.append(JoinSwarm(swarm, event.genesis))
             for peer in self.peers:
-                self._compare(peer, now)
+                actions += self._compare(peer, now)
         last = self.ledger.last(self.author)
         self._last_seq = max(last.seq if last else 0, event.applied.contiguous(self.author), self._last_seq)
         self._steering.trainer_is(ready=True)
@@ -151,8 +167,8 @@ class Coordinator:
         if self.ledger is None or self.genesis is None:
             return []
         blocks = tuple(raw_cid(part) for part in event.parts)
-        if blocks in self._own_blocks:
-            return [Accept((self.author, self._own_blocks[blocks]))]
+        if (self.author, event.after + 1) in self.ledger:
+            return [Accept((self.author, event.after + 1))]
         last = self.ledger.last(self.author)
         inline = len(event.parts) == 1 and len(event.parts[0]) <= MAX_INLINE
         update = Update(
@@ -169,9 +185,6 @@ class Coordinator:
         envelope = seal(update, self._sign, self.author)
         signed = open_envelope(Update, envelope)
         self._last_seq = update.seq
-        self._own_blocks[blocks] = update.seq
-        if len(self._own_blocks) > OWN_BLOCKS:
-            del self._own_blocks[next(iter(self._own_blocks))]
         self._add(signed, now)
         return [
             self._store(signed, () if inline else event.parts),
@@ -233,12 +246,16 @@ class Coordinator:
     @_on.register
     def _(self, event: events.SyncReplied, now: float) -> list[Action]:
         reply = event.reply
-        self._repair.replied(event.peer, now, ok=reply is not None, more=reply is not None and reply.more)
         if reply is None or self.ledger is None:
+            self._repair.replied(event.peer, now, more=False)
             return []
         actions: list[Action] = []
+        held = len(self.ledger) + len(self._fetcher)
         for envelope in reply.envelopes:
             actions += self._on(events.UpdateHeard(envelope, event.peer), now)
+        # A peer that promises more and brings nothing is not asked again at once.
+        brought = len(self.ledger) + len(self._fetcher) > held
+        self._repair.replied(event.peer, now, more=reply.more and brought)
         if not reply.more and not len(self._fetcher) and not self.ledger.vector.lacks(reply.vector):
             self._steering.caught_up = True
         if self._settling is not None and reply.vector.contiguous(self.author) >= self._last_seq:
@@ -323,6 +340,8 @@ class Coordinator:
         assert self.ledger is not None
         refusal = self.ledger.examine(signed, self._slot(now))
         update_id = (signed.author, signed.message.seq)
+        if refusal is None and signed.message.size > self._largest_update():
+            refusal = Refusal.OVERSIZED
         if refusal is None and signed.message.parts:
             if self._fetcher.full and update_id not in self._fetcher:
                 refusal = Refusal.OVERLOAD
@@ -347,6 +366,9 @@ class Coordinator:
         assert self.ledger is not None
         self._heart.last_update = now
         self.ledger.add(Entry.of(signed))
+        if signed.author == self.author:
+            # Own updates come back from others if the database was lost: their numbers are taken.
+            self._last_seq = max(self._last_seq, signed.message.seq)
         self._repair.record(self.ledger.digest)
 
     def _store(self, signed: Signed[Update], blocks: tuple[bytes, ...]) -> Store:
@@ -362,8 +384,9 @@ class Coordinator:
         # Whom we are not connected to cannot be asked; those in between will have it sooner.
         if beat is None or self.ledger is None or beat.swarm is None or not peer.connected:
             return []
+        if beat.swarm != peer.compared:
+            peer.compared, peer.differences, peer.asked_genesis = beat.swarm, [], -1e9
         if beat.swarm == self.ledger.swarm:
-            peer.differences = []
             self._repair.compare(peer.key, beat.digest, beat.updates, now)
         elif now - peer.asked_genesis > 5 * self._settings.retry and not peer.differences:
             peer.asked_genesis = now
@@ -394,6 +417,8 @@ class Coordinator:
 
     def _watch_catching_up(self, members: list[Peer], now: float) -> None:
         assert self.ledger is not None
+        if members:
+            self._joined_at = now
         alone = not members and now - self._joined_at >= self._settings.join_wait
         level = any(p.heartbeat is not None and p.heartbeat.digest == self.ledger.digest for p in members)
         self._steering.caught_up = self._steering.caught_up or alone or level
@@ -407,7 +432,6 @@ class Coordinator:
             if going_on is not None and going_on.key not in self._settling.confirmed:
                 self._repair.ask(going_on.key, now)
             return []
-        self._leaving = True
         return [Notice("info", f"settled: {why}"), self.farewell(now), Leave()]
 
     # --- what others may ask
@@ -434,6 +458,7 @@ class Coordinator:
 
     def farewell(self, now: float) -> PublishHeartbeat:
         """The last heartbeat, which tells the others not to wait for this node."""
+        self._leaving = True
         return self._heart.beat("leaving", self.genesis, self.ledger, now)
 
     def statistics(self, now: float) -> CoordinatorStatistics:
@@ -447,6 +472,11 @@ class Coordinator:
             refused={reason.value: self.refused[reason] for reason in Refusal},
             ledger=self.ledger.statistics() if self.ledger is not None else None,
         )
+
+    def _largest_update(self) -> int:
+        # As large as the float32 model: an update that sends every weight has about a quarter of it.
+        assert self.genesis is not None
+        return 4 * self.genesis.layout.size + MAX_PART
 
     def _slot(self, now: float) -> int:
         assert self.genesis is not None

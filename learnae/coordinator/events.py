@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from learnae.genesis import Genesis
@@ -26,9 +25,6 @@ class TrainerReady:
     applied: VersionVector
     known: tuple[Entry, ...]
     """What the own store holds of this genesis' swarm."""
-    own_blocks: Mapping[tuple[bytes, ...], int]
-    """Sequence numbers of the own latest updates by their block CIDs: after a crash the trainer hands in the outbox of
-    its last saved state, which may be some rounds old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +41,9 @@ class RoundFinished:
     share: float
     norm: float
     loss: float | None
+    after: int
+    """How many own updates the trainer had applied before: this is the next one. After a crash it hands in the round of
+    its last saved state again, which may have been stored, and followed by others, already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from learnae.vector import UpdateId
 from learnae.wire import Signed, Update
 
 _LONGEST_WAIT = 15.0
+_CYCLES = 8
 
 
 @dataclass(slots=True)
@@ -20,6 +21,7 @@ class _Pending:
     holders: list[bytes]
     due: float = 0.0
     wait: float = 1.0
+    cycles: int = 0
     running: bool = False
     tried: set[bytes] = field(default_factory=set)
 
@@ -59,6 +61,7 @@ class Fetcher:
     def due(self, others: Iterable[bytes], reachable: Callable[[bytes], bool], now: float) -> list[Action]:
         """The fetches to start now; `others` are the swarm's members, who may hold any update."""
         actions: list[Action] = []
+        self._give_up()
         running = sum(pending.running for pending in self._pending.values())
         everybody = list(others)
         for update, pending in self._pending.items():
@@ -70,14 +73,21 @@ class Fetcher:
             holder = next((key for key in candidates if key not in pending.tried and reachable(key)), None)
             if holder is None:
                 pending.tried.clear()
+                pending.cycles += 1
                 pending.due = now + pending.wait
                 pending.wait = min(2 * pending.wait, _LONGEST_WAIT)
                 continue
             pending.tried.add(holder)
             pending.running = True
             running += 1
-            actions.append(Fetch(update, holder, pending.signed.message.blocks))
+            actions.append(Fetch(update, holder, pending.signed.message.parts))
         return actions
+
+    def _give_up(self) -> None:
+        # Nobody had it for a minute. If it exists after all, repair brings it back; invented ones must not pile up.
+        hopeless = [update for update, p in self._pending.items() if p.cycles >= _CYCLES and not p.running]
+        for update in hopeless:
+            del self._pending[update]
 
     def wake(self) -> None:
         """Somebody came (back) who may hold what nobody had: try everything again now."""

@@ -39,6 +39,11 @@ class Heart:
         self._said = ""
         self._time = 0.0
 
+    def shift(self, gap: float) -> None:
+        """The clock has jumped by so many seconds."""
+        self._next += gap
+        self.last_update += gap
+
     def hurry(self, now: float) -> None:
         """Somebody has come who should hear of us soon."""
         self._next = min(self._next, now + _HURRY)

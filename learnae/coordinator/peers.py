@@ -21,6 +21,8 @@ class Peer:
     """When its last heartbeat came, by the own clock."""
     differences: list[str] = field(default_factory=list)
     """Why its updates cannot be added to ours, if so."""
+    compared: bytes | None = None
+    """The swarm that it trained when `differences` was last looked at."""
     asked_genesis: float = -1e9
     """When its genesis was asked for last."""
 

@@ -90,13 +90,19 @@ class Repair:
         exchange = self._exchanges.setdefault(peer, _Exchange(now))
         exchange.digest = b""
 
-    def replied(self, peer: bytes, now: float, *, ok: bool, more: bool) -> None:
-        """An exchange ended. After a failure, or with nothing new, try again later; heartbeats tell whether to."""
+    def shift(self, gap: float) -> None:
+        """The clock has jumped by so many seconds."""
+        for exchange in self._exchanges.values():
+            exchange.due += gap
+            exchange.started += gap
+
+    def replied(self, peer: bytes, now: float, *, more: bool) -> None:
+        """An exchange ended; `more` if the peer has more to give now. Else heartbeats tell whether to ask again."""
         exchange = self._exchanges.get(peer)
         if exchange is None:
             return
         exchange.running = False
-        if ok and more:
+        if more:
             exchange.due, exchange.digest = now, b""
         else:
             exchange.due, exchange.heard = now + self._settings.retry, 0

@@ -15,6 +15,8 @@ class Refusal(StrEnum):
     CONFLICT = "conflict"
     SLOT_ORDER = "slot-order"
     FUTURE_SLOT = "future-slot"
+    OVERSIZED = "oversized"
+    CROWDED = "crowded"
     BAD_BLOCK = "bad-block"
     VOID = "void"
     OVERLOAD = "overload"
@@ -33,6 +35,8 @@ _MEANINGS = {
     Refusal.CONFLICT: "the author signed two different updates with one sequence number",
     Refusal.SLOT_ORDER: "the author's slots do not ascend with its sequence numbers: at most one update a slot",
     Refusal.FUTURE_SLOT: "the update's slot has not begun: the author's clock, or this one, is wrong",
+    Refusal.OVERSIZED: "the payload would be larger than the whole model",
+    Refusal.CROWDED: "the ledger has no room for another author, or for another gap in an author's numbers",
     Refusal.BAD_BLOCK: "a peer answered with a block that is not the one asked for",
     Refusal.VOID: "the payload cannot be decoded; the update counts as zeros on every node",
     Refusal.OVERLOAD: "too many updates were waiting; it will come again through repair",

@@ -68,6 +68,8 @@ class Ledger:
             return Refusal.FUTURE_SLOT
         if not self._slots_ascend(signed.author, update.seq, update.slot):
             return Refusal.SLOT_ORDER
+        if not self.vector.has_room(signed.author, update.seq):
+            return Refusal.CROWDED
         return None
 
     def _slots_ascend(self, author: bytes, seq: int, slot: int) -> bool:

@@ -64,8 +64,7 @@ class Node:
         entries = tuple(
             Entry(s.author, s.update.seq, s.update.slot, s.update.samples, s.digest) for s in self.disk.updates.values()
         )
-        own = {s.update.blocks: s.update.seq for s in self.disk.updates.values() if s.author == self.author}
-        self.handle(events.TrainerReady(self.genesis, self.disk.applied.copy(), entries, own))
+        self.handle(events.TrainerReady(self.genesis, self.disk.applied.copy(), entries))
 
     def now(self) -> float:
         return self.swarm.now + self.skew
@@ -82,7 +81,11 @@ class Node:
             self.rounds += 1
             size = 5000 if self.swarm.random.random() < self.swarm.large else 50
             self.pending = (self.swarm.random.randbytes(size),)
-            self.handle(events.RoundFinished(self.pending, 7, self.share, 1.0, 0.5))
+            self.finish_round(self.pending)
+
+    def finish_round(self, parts: tuple[bytes, ...], after: int | None = None) -> None:
+        after = self.disk.applied.contiguous(self.author) if after is None else after
+        self.handle(events.RoundFinished(parts, 7, self.share, 1.0, 0.5, after))
 
     def perform(self, action: actions.Action) -> None:
         match action:

@@ -7,10 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from learnae import wire
+from learnae import cbor, wire
+from learnae.cid import raw_cid
 from learnae.coordinator import Coordinator, actions, events
 from learnae.ledger import Refusal
-from learnae.wire import Update, seal
+from learnae.vector import MAX_GAPS, VersionVector
+from learnae.wire import Part, SyncReply, Update, seal
 from tests.core.swarm import START, Faults, Node, Swarm, genesis
 
 QUIET = 60.0
@@ -146,17 +148,59 @@ def test_a_round_handed_in_again_after_a_crash_counts_once() -> None:
     node = swarm.add(1)
     swarm.run(6.0)
     outbox = (b"the same round",)
-    node.handle(events.RoundFinished(outbox, 5, 1.0, 1.0, 0.1))
+    before = node.disk.applied.contiguous(node.author)
+    node.finish_round(outbox)
     # The trainer's saved state is older than that: more rounds followed.
     swarm.run(1.0, train=False)
-    node.handle(events.RoundFinished((b"a later round",), 5, 1.0, 1.0, 0.1))
+    node.finish_round((b"a later round",))
     held = len(node.disk.updates)
     swarm.crash(node)
     again = swarm.add(1)
-    accepted = again.coordinator.handle(events.RoundFinished(outbox, 5, 1.0, 1.0, 0.1), again.now())
-    assert any(isinstance(action, actions.Accept) for action in accepted)
+    accepted = again.coordinator.handle(events.RoundFinished(outbox, 5, 1.0, 1.0, 0.1, before), again.now())
+    assert actions.Accept((again.author, before + 1)) in accepted
     assert not any(isinstance(action, (actions.Store, actions.PublishUpdate)) for action in accepted)
     assert len(again.disk.updates) == held
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0, 20.0])
+def test_a_clock_that_is_set_stops_nothing(jump: float) -> None:
+    swarm = Swarm()
+    node = swarm.add(1)
+    swarm.add(2)
+    swarm.run(10.0)
+    node.skew = jump
+    swarm.run(10.0)
+    assert len(node.coordinator.members(node.now())) == 1
+    beats = [other.coordinator.peers.get(node.author) for other in swarm.nodes.values() if other is not node]
+    assert all(swarm.now - peer.heard < 3.0 for peer in beats)
+
+
+def test_a_leaving_node_does_not_come_back() -> None:
+    swarm = Swarm()
+    node, other = swarm.add(1), swarm.add(2)
+    swarm.run(6.0)
+    node.perform(node.coordinator.farewell(node.now()))
+    swarm.run(4.0, train=False)
+    assert not other.coordinator.members(swarm.now)
+
+
+def test_own_updates_that_come_back_keep_their_numbers() -> None:
+    swarm = Swarm()
+    node, other = swarm.add(1), swarm.add(2)
+    swarm.run(10.0)
+    last = node.coordinator.ledger.last(node.author)  # type: ignore[union-attr]
+    assert last is not None
+    swarm.run(2.0, train=False)
+    swarm.crash(node)
+    del swarm.disks[node.author]
+    again = swarm.add(1)
+    swarm.run(15.0)
+    swarm.run(3.0, train=False)
+    assert converged(swarm)
+    mine = again.coordinator.ledger.last(again.author)  # type: ignore[union-attr]
+    assert mine is not None
+    assert mine.seq > last.seq
+    assert other.coordinator.refused[Refusal.CONFLICT] == 0
 
 
 def test_two_models_on_one_topic_name_their_difference_and_go_on() -> None:
@@ -306,6 +350,47 @@ class TestStrangers:
         swarm.now += 0.1
         node.handle(events.HeartbeatHeard(old, other.author))
         assert node.coordinator.peers.get(other.author).heard == heard
+
+    def test_an_update_larger_than_the_model(self) -> None:
+        _, node = self.node()
+        key = SigningKey(b"k" * 32)
+        parts = tuple(Part(raw_cid(bytes([n])), wire.MAX_PART) for n in range(3))
+        update = self.update(node)
+        large = Update(update.swarm, 1, update.slot, 1, 0.5, 1.0, None, b"", parts)
+        self.send(node, seal(large, wire.signer(key), bytes(key.verify_key)), Refusal.OVERSIZED)
+
+    def test_gaps_cannot_grow_for_ever(self) -> None:
+        _, node = self.node()
+        key = SigningKey(b"k" * 32)
+        sign, author = wire.signer(key), bytes(key.verify_key)
+        for number in range(300):
+            update = self.update(node, 1 + 2 * number, 1000 + number)
+            node.handle(events.UpdateHeard(seal(update, sign, author), bytes(32)))
+        assert node.coordinator.refused[Refusal.CROWDED] == 300 - MAX_GAPS
+        assert node.coordinator.ledger is not None
+        vector = node.coordinator.ledger.vector
+        assert VersionVector.from_wire(cbor.decode(cbor.encode(vector.to_wire()), 10**7)) == vector
+
+    def test_announcements_of_nothing_are_forgotten(self) -> None:
+        swarm, node = self.node()
+        key = SigningKey(b"k" * 32)
+        update = self.update(node)
+        empty = Update(update.swarm, 1, update.slot, 1, 0.5, 1.0, None, b"", (Part(raw_cid(b"none"), 9),))
+        node.handle(events.UpdateHeard(seal(empty, wire.signer(key), bytes(key.verify_key)), bytes(32)))
+        assert node.coordinator.statistics(swarm.now).fetches_pending == 1
+        swarm.run(120.0, train=False)
+        assert node.coordinator.statistics(swarm.now).fetches_pending == 0
+
+    def test_a_peer_that_promises_more_and_brings_nothing_is_not_asked_at_once(self) -> None:
+        swarm, node = self.node()
+        other = swarm.add(2)
+        swarm.run(5.0)
+        asked = 0
+        for _ in range(10):
+            reply = SyncReply(VersionVector(), (), more=True)
+            todo = node.coordinator.handle(events.SyncReplied(other.author, reply), swarm.now)
+            asked += sum(isinstance(action, actions.Sync) for action in todo)
+        assert asked == 0
 
     def test_void_payload_is_counted_and_told(self) -> None:
         _, node = self.node()

@@ -29,7 +29,7 @@ def update(seq: int, blocks: tuple[bytes, ...] = ()) -> Signed[Update]:
 
 
 def keep(store: Store, signed: Signed[Update], blocks: tuple[bytes, ...] = ()) -> None:
-    store.add(SWARM, Entry.of(signed), signed.envelope, blocks)
+    store.add([(SWARM, Entry.of(signed), signed.envelope, blocks)])
 
 
 def test_survives_reopening(tmp_path: Path) -> None:
@@ -44,8 +44,6 @@ def test_survives_reopening(tmp_path: Path) -> None:
     assert store.entries(b"other" * 6 + b"xx") == ()
     assert store.payload(SWARM, AUTHOR, 1)[1] == [b"inline"]
     assert store.payload(SWARM, AUTHOR, 2)[1] == list(blocks)
-    assert store.blocks_of(SWARM, AUTHOR, 9) == {(raw_cid(b"inline"),): 1, tuple(map(raw_cid, blocks)): 2}
-    assert list(store.blocks_of(SWARM, AUTHOR, 1).values()) == [2]
     assert store.block(raw_cid(blocks[0])) == blocks[0]
     assert store.block(raw_cid(b"unknown")) is None
     assert store.statistics().bytes > 10_000
@@ -107,7 +105,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 def test_peers_are_remembered_latest_first_and_bounded(tmp_path: Path) -> None:
     store = Store(tmp_path / "db")
     for number in range(250):
-        store.remember("peer", [f"/ip4/192.0.2.1/tcp/{number}"], float(number))
+        store.remember({"peer": [f"/ip4/192.0.2.1/tcp/{number}"]}, float(number))
     remembered = store.remembered()
     assert len(remembered) == 200
     assert remembered[0].endswith("/249")

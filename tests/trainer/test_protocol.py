@@ -10,13 +10,13 @@ from learnae import protocol
 from learnae.errors import TrainerError
 
 MESSAGES: list[protocol.TrainerMessage] = [
-    protocol.Setup("digits", None, "1/2", 0.3, 1, None, "/tmp"),
+    protocol.Setup(bytes(32), "topic", "digits", None, "1/2", 0.3, 1, None, "/tmp"),
     protocol.Add(bytes(32), 3, 100, [b"a", b"b"]),
     protocol.Accepted(bytes(32), 4),
     protocol.SetMode("train"),
     protocol.SetShare(0.25),
     protocol.Evaluate(),
-    protocol.RoundDone([b"part"], 5, 0.5, 1.5, None),
+    protocol.RoundDone([b"part"], 5, 0.5, 1.5, None, 2),
     protocol.Report(1, 2, 3, 4.0, 5.0, None, {"accuracy": 0.5}, {}, bytes(32), [], final=True),
     protocol.Failed("why", "where", fatal=True),
     protocol.Stop(),

@@ -16,7 +16,7 @@ from learnae.vector import UpdateId
 from learnaed.trainer import supervisor
 from learnaed.trainer.supervisor import Trainer
 
-SETUP = protocol.Setup("task", None, "1/1", None, 0, None, "somewhere")
+SETUP = protocol.Setup(bytes(32), "topic", "task", None, "1/1", None, 0, None, "somewhere")
 PRELUDE = """
 import os, sys, time
 from learnae import protocol

@@ -70,7 +70,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def setup(directory: Path) -> protocol.Setup:
-    return protocol.Setup("digits", None, "1/2", 0.3, 0, 1, str(directory))
+    return protocol.Setup(ME, "topic", "digits", None, "1/2", 0.3, 0, 1, str(directory))
+
+
+def state(directory: Path) -> Path:
+    """Where the worker keeps its state of the one swarm that it knows."""
+    (only,) = directory.iterdir()
+    return only
 
 
 def make(directory: Path, daemon: Daemon) -> Worker:
@@ -95,7 +101,7 @@ def test_trains_hands_in_and_finishes(tmp_path: Path, clock: None) -> None:
     assert report.rounds == 3
     assert report.steps > 3
     assert 0 < report.metrics["accuracy"] <= 1
-    assert (tmp_path / FILE_NAME).exists()
+    assert (state(tmp_path) / FILE_NAME).exists()
 
 
 def test_an_update_is_added_once_however_often_it_comes(tmp_path: Path, clock: None) -> None:
@@ -159,21 +165,26 @@ def test_a_round_that_had_been_stored_before_the_crash_counts_once(tmp_path: Pat
     daemon = Daemon()
     daemon.tell(protocol.Add(ME, 1, done.samples, done.parts))
     daemon.accept_rounds(1)
-    make(tmp_path, daemon).run()
+    again = make(tmp_path, daemon)
+    again.run()
+    assert again._learner.round_samples == 0, "the local steps of that round must not be encoded again"
     learner = Learner(load_task("digits", None), Shard.parse("1/2", alpha=0.3))
     learner.apply(done.parts, done.samples)
     assert final(daemon).digest == learner.replica.digest()
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_told(tmp_path: Path, clock: None) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"rubbish" * 100)
+    first = Daemon()
+    first.tell(protocol.Stop())
+    make(tmp_path, first).run()
+    (state(tmp_path) / FILE_NAME).write_bytes(b"rubbish" * 100)
     daemon = Daemon()
     daemon.tell(protocol.Evaluate(), protocol.Stop())
     make(tmp_path, daemon).run()
     (warned,) = daemon.of(protocol.Warned)
     assert isinstance(warned, protocol.Warned)
     assert "damaged" in warned.text
-    assert (tmp_path / "trainer.damaged").read_bytes().startswith(b"rubbish")
+    assert (state(tmp_path) / "trainer.damaged").read_bytes().startswith(b"rubbish")
 
 
 def test_a_checkpoint_that_cannot_be_written_does_not_stop_training(tmp_path: Path, clock: None) -> None:
@@ -194,7 +205,7 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     done = learner.finish_round(0.5)
     applied = VersionVector()
     applied.add(OTHER, 7)
-    outbox = protocol.RoundDone(done.parts, done.samples, 0.5, done.norm, done.loss)
+    outbox = protocol.RoundDone(done.parts, done.samples, 0.5, done.norm, done.loss, 0)
     save_checkpoint(tmp_path, learner, Checkpoint(applied, 9, outbox))
     other = Learner(task, shard)
     loaded = load_checkpoint(tmp_path, other)

@@ -96,6 +96,10 @@ class Exchange:
         except NetworkError as error:
             self._counters.requests_failed += 1
             raise NetworkError(f"request {protocol} to {peer}: {error}") from error
+        except Exception as error:
+            # libp2p lets through whatever a peer's bytes provoke, a UnicodeDecodeError while negotiating for instance.
+            self._counters.requests_failed += 1
+            raise NetworkError(f"request {protocol} to {peer}: the peer broke the protocol ({error!r})") from error
 
     async def _request(
         self, host: Host, peer: ID, protocol: str, body: bytes, max_reply: int, progress_timeout: float

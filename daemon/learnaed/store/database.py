@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ from learnae.wire import Update, open_envelope
 from learnaed.store.schema import MIGRATIONS
 
 MAX_REMEMBERED = 200
+
+Kept = tuple[bytes, Entry, bytes, tuple[bytes, ...]]
+"""Swarm, entry, envelope, and the blocks of the payload that are not in the envelope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +90,15 @@ class Store:
 
     # --- updates
 
-    def add(self, swarm: bytes, entry: Entry, envelope: bytes, blocks: Iterable[bytes]) -> None:
-        """Keep an update and the blocks of its payload that are not in the envelope; all or nothing, and durable."""
+    def add(self, kept: Iterable[Kept]) -> None:
+        """Keep updates; all or nothing, and durable when this returns."""
         with self._transaction() as db:
-            db.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", ((raw_cid(b), b) for b in blocks))
-            db.execute(
-                "INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (swarm, entry.author, entry.seq, entry.slot, entry.samples, entry.digest, envelope),
-            )
+            for swarm, entry, envelope, blocks in kept:
+                db.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", ((raw_cid(b), b) for b in blocks))
+                db.execute(
+                    "INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (swarm, entry.author, entry.seq, entry.slot, entry.samples, entry.digest, envelope),
+                )
 
     def entries(self, swarm: bytes) -> tuple[Entry, ...]:
         """Everything that is known of a swarm's updates, but for their payloads."""
@@ -113,13 +117,6 @@ class Store:
                 break
             found.append(envelope)
         return found
-
-    def blocks_of(self, swarm: bytes, author: bytes, limit: int) -> dict[tuple[bytes, ...], int]:
-        """Sequence numbers of an author's latest updates by the CIDs of their payload blocks, oldest first."""
-        query = "SELECT envelope FROM updates WHERE swarm = ? AND author = ? ORDER BY seq DESC LIMIT ?"
-        rows = self._read(query, (swarm, author, limit))
-        updates = [open_envelope(Update, row[0]).message for row in reversed(rows)]  # type: ignore[arg-type]
-        return {update.blocks: update.seq for update in updates}
 
     def payload(self, swarm: bytes, author: bytes, seq: int) -> tuple[Update, list[bytes]]:
         """An update and the blocks of its payload.
@@ -154,10 +151,11 @@ class Store:
 
     # --- peers
 
-    def remember(self, peer: str, addresses: Iterable[str], now: float) -> None:
-        """Keep addresses at which a peer was reached; the oldest beyond 200 are forgotten."""
+    def remember(self, addresses: Mapping[str, Iterable[str]], now: float) -> None:
+        """Keep the addresses at which peers were reached; the oldest beyond 200 are forgotten."""
+        rows = [(address, peer, now) for peer, known in addresses.items() for address in known]
         with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", ((a, peer, now) for a in addresses))
+            db.executemany("INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", rows)
             db.execute(
                 "DELETE FROM peers WHERE address NOT IN (SELECT address FROM peers ORDER BY seen DESC LIMIT ?)",
                 (MAX_REMEMBERED,),

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from learnae.errors import LearnerError, StoreError
+from learnae.errors import LearnerError, StoreError, WireError
 from learnae.protocol import RoundDone
 from learnae.vector import VersionVector
 
@@ -85,7 +85,7 @@ def load_checkpoint(directory: Path, learner: Learner) -> Checkpoint | None:
         outbox = cbor2.loads(arrays.pop(_OUTBOX).tobytes())
         rows = [[bytes.fromhex(row[0]), *row[1:]] for row in about["applied"]]
         saved = Checkpoint(VersionVector.from_wire(rows), about["rounds"], outbox and RoundDone(*outbox))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, WireError, KeyError, TypeError, ValueError) as error:
         raise LearnerError(
             f"the trainer's state in {path} is damaged ({error}); the model is rebuilt from the updates in the ledger"
         ) from error

@@ -136,14 +136,11 @@ class Trainer:
     async def _live(self) -> None:
         self._ready = False
         self._items.clear()
-        process = await trio.lowlevel.open_process(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # A session of its own: Ctrl+C in a terminal is the daemon's to handle, which then stops the trainer.
-            start_new_session=os.name == "posix",
-        )
+        try:
+            process = await self._spawn()
+        except OSError as error:
+            self._last_error = f"the process cannot be started: {error}"
+            return
         self._process = process
         fatal: TaskError | None = None
         try:
@@ -160,6 +157,16 @@ class Trainer:
             self._last_error = self._last_error or f"the process ended with code {code}"
         if fatal is not None and not self._stopping:
             raise fatal
+
+    async def _spawn(self) -> trio.Process:
+        return await trio.lowlevel.open_process(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # A session of its own: Ctrl+C in a terminal is the daemon's to handle, which then stops the trainer.
+            start_new_session=os.name == "posix",
+        )
 
     async def _reap(self, process: trio.Process) -> None:
         self._process = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from learnae import protocol
-from learnae.errors import ConfigError, LayoutError, LearnaeError, LearnerError, StoreError, TaskError
+from learnae.errors import ConfigError, DataError, LayoutError, LearnaeError, LearnerError, StoreError, TaskError
 from learnae.genesis import Genesis
 from learnae.vector import VersionVector
 from learnaed.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside
@@ -94,15 +94,8 @@ class Worker:
         self._pipe = pipe
         self._task = load_task(setup.task, Path(setup.data) if setup.data else None)
         self._shard = Shard.parse(setup.shard, alpha=setup.skew)
-        self._path = Path(setup.directory)
+        self._author = setup.author
         self._learner = Learner(self._task, self._shard, seed=setup.seed)
-        try:
-            self._saved = load_checkpoint(self._path, self._learner) or Checkpoint(VersionVector())
-        except LearnerError as error:
-            self._warn(f"{error}; it was moved aside")
-            set_aside(self._path)
-            self._learner = Learner(self._task, self._shard, seed=setup.seed)
-            self._saved = Checkpoint(VersionVector())
         self._genesis = Genesis(
             self._learner.layout,
             self._learner.exponents,
@@ -110,6 +103,15 @@ class Worker:
             float(self._task.slot_seconds),
             self._task.round_steps,
         )
+        # A replica is the sum of one swarm's updates: each swarm has a state of its own.
+        self._path = Path(setup.directory) / self._genesis.swarm_id(setup.topic).hex()[:16]
+        try:
+            self._saved = load_checkpoint(self._path, self._learner) or Checkpoint(VersionVector())
+        except LearnerError as error:
+            self._warn(f"{error}; it was moved aside")
+            set_aside(self._path)
+            self._learner = Learner(self._task, self._shard, seed=setup.seed)
+            self._saved = Checkpoint(VersionVector())
         self._slot_seconds = self._genesis.slot_seconds
         self._mode = "pause"
         self._share = 1.0
@@ -149,6 +151,8 @@ class Worker:
             if self._stopping:
                 break
             if self._mode == "finish" and not self._finished:
+                if self._learner.round_samples:
+                    self._close_round()  # A pause had interrupted it.
                 self._finished = True
                 self._pipe.send(protocol.Finished())
             elif self._mode != "train" or self._finished:
@@ -177,23 +181,33 @@ class Worker:
             self._handle_messages(0)
             if self._stopping or self._mode == "pause":
                 return
+        self._close_round()
+        if self._evaluations.allows():
+            with self._evaluations:
+                self._evaluate()
+            self._report(at_once=True)
+
+    def _close_round(self) -> None:
         try:
             finished = self._learner.finish_round(self._share)
         except LearnerError as error:
             self._warn(str(error))
             return
         self._saved.rounds += 1
-        message = protocol.RoundDone(finished.parts, finished.samples, self._share, finished.norm, finished.loss)
+        message = protocol.RoundDone(
+            parts=finished.parts,
+            samples=finished.samples,
+            share=self._share,
+            norm=finished.norm,
+            loss=finished.loss,
+            after=self._saved.applied.contiguous(self._author),
+        )
         self._saved.outbox = message
         if self._checkpoints.allows():
             with self._checkpoints:
                 self._save()
         self._hand_in(message)
         self._report(at_once=True)
-        if self._evaluations.allows():
-            with self._evaluations:
-                self._evaluate()
-            self._report(at_once=True)
 
     def _hand_in(self, message: protocol.RoundDone) -> None:
         self._accepted.clear()
@@ -205,6 +219,8 @@ class Worker:
         # After a crash the update may have come back as an ordinary one already.
         if self._saved.applied.add(*self._accepted[-1]):
             self._learner.accept(message.parts, message.samples)
+        else:
+            self._learner.restart_round()
         self._saved.outbox = None
 
     def _idle_until_slot_ends(self) -> None:
@@ -343,7 +359,8 @@ class Budget:
 def _explained(error: BaseException, task: str) -> tuple[str, str]:
     """What to tell the user of an error, and its traceback if it is one of their own code."""
     if isinstance(error, LearnaeError):
-        return str(error), ""
+        own_code = isinstance(error, TaskError) and not isinstance(error, DataError) and error.__cause__ is not None
+        return str(error), traceback.format_exc() if own_code else ""
     text = f"the task {task} failed with {type(error).__name__}: {error}; the log has the traceback. Correct the task"
     return text, traceback.format_exc()
 
