@@ -12,7 +12,7 @@ MEANINGS: Final = {
     "handler-error": "learnae itself failed on what came in: the log says how, please report it",
     "handshake": "an incoming connection did not become an encrypted one: a port scan, or no learnae",
     "malformed-request": "a request broke off, came too slowly, was too large or broke the wire format",
-    "malformed-rpc": "a peer sent what is not pubsub; it was shut out until this node restarts",
+    "malformed-rpc": "a peer sent what is not pubsub; its connection was closed",
     "oversized": "a pubsub message was larger than any of learnae's",
     "rate-limited": "a peer sent more messages on one topic than an honest one does",
     "send-queue-full": "a peer reads too slowly; what it misses it asks for later",

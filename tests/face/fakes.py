@@ -44,7 +44,7 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         },
         "ledger": {"updates": 21, "authors": 3, "vector_digest": "12" * 32, "missing": 0, "vector": {"a": 7}},
         "refused": {"forged": 2, 'odd "reason"\n': 1},
-        "network": {"peers": 2, "bytes_sent": 5000, "bytes_received": 7000},
+        "network": {"peers": 2, "bytes_sent": 5000, "bytes_received": 7000, "dropped": {"busy": 3}},
         "messages": [{"time": "2030-01-31T12:00:00.000+00:00", "level": "info", "text": "hello"}],
     }
     return status | changes

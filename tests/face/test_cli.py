@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 import trio
 from click.testing import CliRunner, Result
+from rich.console import Console
 
-from learnae.cli import cli
+from learnae import __version__
+from learnae.cli import cli, dropped
+from learnae.cli.tables import show_status
+from learnae.ledger.admission import Refusal
 from learnaed.status import create_token, serve
 from tests.face.fakes import FakeSource, fake_status
 
@@ -48,6 +52,15 @@ def learnae(home: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, [*arguments, "--home", str(home)])
 
 
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("learnae.cli.daemons.select", interrupted)
+    result = learnae(tmp_path, "status")
+    assert (result.exit_code, result.output) == (130, "")
+
+
 @pytest.fixture
 def no_proxy_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -60,9 +73,26 @@ def test_status_of_one_daemon(tmp_path: Path) -> None:
         assert json.loads(result.stdout) == source.state
         shown = learnae(tmp_path, "status")
     assert shown.exit_code == 0
-    for text in ("default", "training", "topic test", "2 connected", "round 7", "90.0 %", "forged 2", "hello"):
+    for text in ("default", "training", "topic test", "2 connected", "round 7", "90.0 %", "2 forged", "hello"):
         assert text in shown.output
     assert "\x1b" not in shown.output
+
+
+def test_addresses_are_not_broken_over_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"/ip4/192.0.2.77/tcp/41170/p2p/{fake_status()['peer']}"
+    assert len(address) > 80
+    show_status(fake_status(listen=[address, address]), Console(width=80))
+    assert capsys.readouterr().out.count(address) == 2
+
+
+def test_refusals_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    network = {"peers": 1, "dropped": {"busy": 3, "handshake": 0, "new-reason": 1}}
+    show_status(fake_status(refused={"duplicate": 12, "void": 0}, network=network), Console(width=200))
+    shown = capsys.readouterr().out
+    assert f"12 duplicate: {Refusal.DUPLICATE.meaning}" in shown
+    assert f"3 busy: {dropped.MEANINGS['busy']}" in shown
+    assert "1 new-reason" in shown
+    assert "void" not in shown and "handshake" not in shown
 
 
 def test_peers(tmp_path: Path) -> None:
@@ -129,15 +159,11 @@ def test_a_daemon_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_a_young_daemon_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    from learnae.cli.tables import show_status
-
     show_status(fake_status(trainer=None, ledger=None, network={}, refused={}, messages=[], listen=[]))
     assert "accuracy -" in capsys.readouterr().out
 
 
 def test_text_from_strangers_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    from learnae.cli.tables import show_status
-
     show_status(fake_status(messages=[{"time": 1, "level": "warning", "text": "[bold]layout[/nonsense]"}]))
     assert "[bold]layout[/nonsense]" in capsys.readouterr().out
 
@@ -149,7 +175,8 @@ def test_home_from_the_environment(tmp_path: Path) -> None:
 
 
 def test_version_and_help() -> None:
-    assert CliRunner().invoke(cli, ["version"]).output.startswith("learnae 0.")
+    for word in ("version", "--version"):
+        assert CliRunner().invoke(cli, [word]).output == f"learnae {__version__}\n"
     text = CliRunner().invoke(cli, ["--help"]).output
     for verb in ("status", "peers", "finish", "pause", "resume", "stop", "demo", "Exit codes"):
         assert verb in text

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from learnae.cli import cli
+from learnae.cli import cli, dropped
 from learnae.ledger.admission import Refusal
 from learnaed.config import Config
+from learnaed.network.settings import NetworkStatistics
 from learnaed.status import metrics
 from tests.face.fakes import fake_status
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "user-guide.md").read_text()
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "user-guide.md").read_text()
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Config)])
@@ -31,13 +34,27 @@ def test_metrics() -> None:
         for family in text_string_to_metric_families(metrics.render(status, True).decode())
         for sample in family.samples
     }
-    assert len(names) >= 24
+    assert len(names) >= 25
     assert not [name for name in names if f"`{name}" not in GUIDE]
 
 
 @pytest.mark.parametrize("refusal", list(Refusal))
 def test_refusals(refusal: Refusal) -> None:
     assert f"| `{refusal.value}` |" in GUIDE
+
+
+def test_drops() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "daemon" / "learnaed" / "network").glob("*.py"))
+    counted = re.findall(r'(?:dropped\[|count\(\w+, |_expel\(\w+, )"([a-z-]+)"', sources)
+    assert set(counted) == set(dropped.MEANINGS)
+    assert not [reason for reason, meaning in dropped.MEANINGS.items() if f"| `{reason}` | {meaning}" not in GUIDE]
+
+
+def test_fields_of_the_status() -> None:
+    status = fake_status()
+    names = {name for part in (status, *(status[key] for key in ("trainer", "ledger"))) for name in part}
+    names |= {field.name for field in fields(NetworkStatistics)}
+    assert not sorted(name for name in names if f"`{name}`" not in GUIDE)
 
 
 @pytest.mark.parametrize("command", sorted(set(cli.commands) - {"version", "resume"}))

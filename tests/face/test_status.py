@@ -77,6 +77,7 @@ async def test_metrics_are_prometheus_text() -> None:
     assert samples["learnae_state", (("state", "training"),)] == 1
     assert samples["learnae_refused_total", (("reason", "forged"),)] == 2
     assert samples["learnae_refused_total", (("reason", 'odd "reason"\n'),)] == 1
+    assert samples["learnae_dropped_total", (("reason", "busy"),)] == 3
     # None in the status is no sample, not a zero.
     assert ("learnae_trainer_accuracy_averaged_ratio", ()) not in samples
 
@@ -127,7 +128,9 @@ async def test_errors_are_json_with_a_message() -> None:
     async with served(source) as client:
         for answer, status, text in (
             (await client.get("/nothing"), 404, "try /api/status"),
-            (await client.get("/api/finish"), 405, ""),
+            (await client.get("/api/finish"), 405, "send POST with the token"),
+            (await client.get("/api/explode"), 405, "finish, pause, resume, stop"),
+            (await client.post("/metrics"), 405, "send GET"),
             (await client.post("/api/status", headers=BEARER), 404, "finish, pause"),
             (await client.post("/api/explode", headers=BEARER), 404, "finish, pause, resume, stop"),
             (await client.post("/api/resume", headers=BEARER), 409, "not paused"),

@@ -149,7 +149,18 @@ async def _refused(request: Request, error: Exception) -> Response:
     message = error.detail
     if error.status_code == 404 and message == "Not Found":
         message = f"there is nothing at {request.url.path[:80]!r}; try /api/status"
+    if error.status_code == 405:
+        message = _other_method(request)
     return _error(error.status_code, message, dict(error.headers or {}))
+
+
+def _other_method(request: Request) -> str:
+    path, verb = request.url.path[:80], request.path_params.get("verb")
+    if verb is None:
+        return f"{path!r} can only be read: send GET"
+    if verb not in VERBS:
+        return f"there is nothing at {path!r}; try GET /api/status, or POST for {', '.join(VERBS)}"
+    return f"{verb!r} changes what the node does: send POST with the token, or say `learnae {verb}`"
 
 
 async def _conflict(request: Request, error: Exception) -> Response:

@@ -24,10 +24,10 @@ _GAUGES = (
     ("trainer_accuracy_ratio", ("trainer", "accuracy"), "Accuracy of the replica on held-out data, 0 to 1"),
     ("trainer_accuracy_averaged_ratio", ("trainer", "accuracy_averaged"), "Accuracy of its running average"),
     ("trainer_steps_per_second", ("trainer", "steps_per_second"), "Local training steps per second"),
-    ("ledger_samples", ("ledger", "samples"), "Training samples behind the updates in the ledger"),
+    ("ledger_samples", ("ledger", "samples"), "Training samples behind the updates in the ledger, of all nodes"),
     ("ledger_updates", ("ledger", "updates"), "Updates in the ledger"),
     ("ledger_authors", ("ledger", "authors"), "Nodes that authored updates in the ledger"),
-    ("ledger_missing", ("ledger", "missing"), "Updates known to exist and not here yet"),
+    ("ledger_missing", ("ledger", "missing"), "Announced updates whose payload is still being fetched"),
     ("network_peers", ("network", "peers"), "Connected peers"),
 )
 _COUNTERS = (
@@ -72,10 +72,16 @@ def _families(status: Mapping[str, Any], healthy: bool) -> Iterator[Any]:
     for name, path, text in _COUNTERS:
         if (value := _number(status, path)) is not None:
             yield CounterMetricFamily(f"learnae_{name}", text, value)
-    refused = CounterMetricFamily("learnae_refused", "Updates and messages refused, by reason", labels=["reason"])
-    for reason, count in dict(status.get("refused") or {}).items():
-        refused.add_metric([str(reason)], float(count))
-    yield refused
+    dropped = (status.get("network") or {}).get("dropped")
+    yield _by_reason("learnae_refused", "Updates and messages refused, by reason", status.get("refused"))
+    yield _by_reason("learnae_dropped", "What the network dropped before that, by reason", dropped)
+
+
+def _by_reason(name: str, text: str, counts: Mapping[str, int] | None) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=["reason"])
+    for reason, count in (counts or {}).items():
+        family.add_metric([str(reason)], float(count))
+    return family
 
 
 def _number(status: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
