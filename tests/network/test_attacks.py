@@ -14,11 +14,14 @@ import trio
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_uvarint
+from nacl.signing import SigningKey
 
+from learnae.errors import NetworkError
+from learnae.peer import peer_id
 from learnaed.network.addresses import Address
 from learnaed.network.patches import CONNECTION_BUFFER
 from learnaed.network.pubsub import PROTOCOL
-from tests.network.support import Attacker, Node, attacker, connect, start, until
+from tests.network.support import Attacker, Node, attacker, connect, key, start, until
 
 TOPIC = "/learnae/1/test/updates"
 ECHO = "/learnae/test-echo/1"
@@ -202,3 +205,19 @@ async def test_a_blocked_peer_is_cut_off_and_kept_out() -> None:
         with trio.move_on_after(1.0):
             await enemy.dial(victim)
         assert name not in victim.network.connected()
+
+
+@pytest.mark.parametrize("answer", [b"\x02\xff\n", b"\x13/multistream/1.0.0\n\x02\xff\n", b"\xff" * 20, b"\x00", b""])
+async def test_a_peer_that_answers_a_negotiation_with_garbage(answer: bytes) -> None:
+    async with attacked() as (victim, bad):
+
+        async def reply(stream: Any) -> None:
+            await stream.write(answer)
+            await stream.close()
+
+        bad.host.swarm.set_stream_handler(reply)
+        with pytest.raises(NetworkError):
+            await victim.network.request(
+                peer_id(bytes(SigningKey(key("attacker")).verify_key)), ECHO, b"x", max_reply=10, progress_timeout=1.0
+            )
+        assert victim.network.statistics().requests_failed == 1
