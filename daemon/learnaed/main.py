@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
 import traceback
@@ -78,6 +79,8 @@ def run(context: click.Context, /, **flags: Any) -> None:
       learnaed run --topic lab --task digits --peer /ip4/192.0.2.7/tcp/4117/p2p/12D3Koo...
     """
     debug = str(flags.get("log_level") or os.environ.get("LEARNAE_LOG_LEVEL")).lower() == "debug"
+    # Until the daemon takes over, there is nothing to tidy up.
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         config = Config.resolve(flags, os.environ)
         debug = config.log_level == "debug"
@@ -92,6 +95,8 @@ def run(context: click.Context, /, **flags: Any) -> None:
         if debug:
             traceback.print_exc()
         code = report(error)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     context.exit(code)
 
 
