@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -163,6 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 (default 3)")
     parser.add_argument("--data", type=Path, help="directory of the data sets")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
+    parser.add_argument(
+        "--timing", choices=get_args(Timing), default="in-step", help="when updates of others arrive in the ideal swarm"
+    )
     options = parser.parse_args(arguments)
     settings = [("digits", 4, 0.3, 60, 40), ("fashion-mnist", 8, 0.1, 40, 50)]
     if options.quick:
@@ -173,14 +176,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in range(1 if options.quick else options.seeds):
             alone = fmean(solo(task, split(nodes, alpha, seed), rounds * steps, seed, options.data))
             average = fedavg(task, nodes, alpha, rounds, steps, seed, options.data)
-            ideal = swarm(task, nodes, alpha, rounds, steps, seed, data=options.data)
+            ideal = swarm(task, nodes, alpha, rounds, steps, seed, options.timing, data=options.data)
             print(
                 f"{task:14}{seed:5}{alone:8.1%}{average.accuracy:8.1%}{ideal.accuracy:8.1%}{ideal.averaged:9.1%}"
                 f"{ideal.update_bytes:7.0f} B{ideal.model_bytes / 1000:7.0f} kB",
                 flush=True,
             )
             row = {"task": task, "nodes": nodes, "alpha": alpha, "rounds": rounds, "steps_per_round": steps}
-            rows.append(row | {"seed": seed, "solo": alone, "fedavg": asdict(average), "swarm": asdict(ideal)})
+            rows.append(
+                row
+                | {
+                    "seed": seed,
+                    "timing": options.timing,
+                    "solo": alone,
+                    "fedavg": asdict(average),
+                    "swarm": asdict(ideal),
+                }
+            )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -89,10 +89,13 @@ class Trainer:
             self._wake.set()
 
     async def stop(self) -> None:
-        """Ask the process to save its state and exit; kill it after three seconds."""
+        """Ask the process to save its state and exit; kill it after three seconds, or at once while it still loads."""
         self._stopping = True
         process = self._process
         if process is None:
+            return
+        if not self._ready:
+            process.kill()  # It is still loading: there is nothing to save.
             return
         with trio.move_on_after(STOP_SECONDS):
             self._items.clear()
