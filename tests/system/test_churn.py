@@ -18,6 +18,10 @@ def start(swarm: Swarm, k: int) -> Node:
     return swarm.start(*DIGITS, "--shard", f"{k}/3", "--skew", "0.3", host=f"h{k}")
 
 
+def averaged(node: Node) -> float:
+    return float(node.status()["trainer"]["accuracy_averaged"] or 0.0)
+
+
 def rounds(node: Node) -> int:
     return int(node.status()["trainer"]["rounds"])
 
@@ -34,9 +38,11 @@ def test_the_first_node_dies_and_a_new_one_joins(hosts: Swarm) -> None:
     joiner = hosts.start(*DIGITS, "--shard", "1/3", "--skew", "0.3", host="h4")
     hosts.wait_together(40, [second, third, joiner])
     hosts.wait_rounds(3, 40, [joiner])
+    # The running average: the exact weights swing by several points between two rounds of so small a swarm.
+    alive = (second, third, joiner)
+    hosts.wait("all to have learned", lambda: all(averaged(node) > LEARNED for node in alive), 40)
     status = hosts.wait_equal(40)
     assert status["ledger"]["authors"] == 4, "the updates of the dead node count for ever"
-    assert status["trainer"]["accuracy"] > LEARNED
 
 
 @pytest.mark.parametrize("hosts", [3], indirect=True)
