@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections import deque
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,11 +115,9 @@ class Node:
                 else {},
             },
             "refused": statistics.refused,
-            "network": {name: getattr(network, name) for name in type(network).__slots__},
-            "store": {name: getattr(self._store.statistics(), name) for name in ("path", "bytes", "writes")},
-            "driver": {
-                name: getattr(self._driver.statistics(), name) for name in ("queued", "events", "store_failures")
-            },
+            "network": asdict(network),
+            "store": asdict(self._store.statistics()),
+            "driver": asdict(self._driver.statistics()),
             "messages": self._messages.lines(),
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -205,20 +204,19 @@ class Trainer:
         frames = protocol.FrameReader()
         fatal = None
         self._last_error = None
-        with trio.move_on_after(math.inf):
-            async for data in process.stdout:
-                try:
-                    messages = list(frames.feed(bytes(data)))
-                except LearnaeError as error:
-                    self._last_error = str(error)
-                    break
-                for message in messages:
-                    if isinstance(message, protocol.Failed):
-                        self._last_error = message.message
-                        for line in message.traceback.splitlines():
-                            log.error(line)
-                        fatal = TaskError(message.message) if message.fatal else None
-                    await self._hear(message)
+        async for data in process.stdout:
+            try:
+                messages = list(frames.feed(bytes(data)))
+            except LearnaeError as error:
+                self._last_error = str(error)
+                break
+            for message in messages:
+                if isinstance(message, protocol.Failed):
+                    self._last_error = message.message
+                    for line in message.traceback.splitlines():
+                        log.error(line)
+                    fatal = TaskError(message.message) if message.fatal else None
+                await self._hear(message)
         return fatal
 
     async def _log_errors(self, process: trio.Process) -> None:
