@@ -113,14 +113,18 @@ class Forget:
 
     slot: int
     base: bytes
+    total: bytes
+    """Sum of the digests of all updates in that cut (32 bytes)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Go on from the snapshot file at `path`, which belongs to the cut `base`, with so many samples behind it."""
+    """Go on from the snapshot file at `path`, which belongs to the cut `base` (None: genesis), with so many samples
+    behind it."""
 
     path: str
-    base: bytes
+    base: bytes | None
+    total: bytes
     samples: int
 
 
@@ -158,6 +162,8 @@ class Hello:
     genesis: list[Any]
     base: bytes | None
     """The cut that the state stands on; None is the task's own genesis."""
+    total: bytes
+    """Sum of the digests of all updates in that cut (32 bytes; zeros for genesis)."""
     applied: list[list[Any]]
     """[author, seq, digest, slot, ratio] for each update above the base."""
     own_seq: int
@@ -181,6 +187,8 @@ class RoundDone:
     loss: float | None
     after: int
     """The highest own number accepted before this round."""
+    loads: int
+    """How often this process was told to `Load` before: a round on weights that were given up does not count."""
 
 
 @dataclass(frozen=True, slots=True)
