@@ -104,6 +104,8 @@ async def test_a_crash_of_the_host_is_survived_with_peers_topics_and_port(
     a.network._host.gossip.manager.run_task(crash)  # type: ignore[union-attr]
     await until(lambda: a.network.statistics().host_restarts == 1 and a.network.connected())
     assert a.network.addresses == address
+    # Until it has noticed the crash itself, it would send to the connection that is gone.
+    await until(lambda: b.events == [(a.network.peer_id, up) for up in (True, False, True)])
     await until(lambda: len(b.network._host.gossip.peer_topics.get(TOPIC, ())) == 1)  # type: ignore[union-attr]
     await b.network.publish(TOPIC, b"after the crash")
     await until(lambda: a.data() == [b"after the crash"])
