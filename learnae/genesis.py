@@ -9,7 +9,7 @@ from typing import Any
 from learnae import cbor, schema
 from learnae.errors import WireError
 from learnae.layout import Layout
-from learnae.rules import Rules
+from learnae.rules import DEFAULT, Rules
 
 _EXPONENT = schema.integer(-120, 120)
 
@@ -30,7 +30,7 @@ class Genesis:
     slot_seconds: float
     round_steps: int | None
     """Most local steps in a slot; None trains through the whole slot."""
-    rules: Rules = Rules()
+    rules: Rules = DEFAULT
     """What all nodes apply alike to each other's updates."""
 
     def swarm_id(self, topic: str) -> bytes:

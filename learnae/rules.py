@@ -8,7 +8,6 @@ from typing import Any, Final
 from learnae import schema
 from learnae.errors import ConfigError, WireError
 
-
 FULL: Final = 65536
 """The ratio at which an update counts as a whole; half of it halves what the update adds."""
 
@@ -74,3 +73,6 @@ class Rules:
             return cls(cut_slots, window, staleness, clip or float("inf"), fair)
         except ConfigError as error:
             raise WireError(str(error)) from error
+
+
+DEFAULT: Final = Rules()

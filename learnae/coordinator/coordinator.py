@@ -7,26 +7,37 @@ socket, reads no clock, starts no thread. One node's whole behaviour in a swarm 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
 from learnae.cid import raw_cid
-from learnae.coordinator import events
+from learnae.coordinator import adoption, events
 from learnae.coordinator.actions import (
     Accept,
     Action,
     Apply,
     AskGenesis,
+    Drop,
+    Forget,
+    GoOver,
     JoinSwarm,
+    KeepCut,
     LearnAddresses,
     Leave,
+    LoadCut,
     Notice,
+    Prune,
     PublishHeartbeat,
     PublishUpdate,
+    Settle,
     Store,
+    Unapply,
 )
+from learnae.coordinator.adoption import Adoption, AdoptionStatistics, Goal
+from learnae.coordinator.cuts import Cuts, CutsStatistics
 from learnae.coordinator.fetcher import Fetcher
 from learnae.coordinator.heart import Heart
 from learnae.coordinator.peers import Peer, PeerTable
@@ -36,13 +47,18 @@ from learnae.coordinator.settling import SETTLING, Settling
 from learnae.coordinator.steering import Steering
 from learnae.errors import WireError
 from learnae.genesis import Genesis
-from learnae.ledger import Entry, Ledger, LedgerStatistics, Refusal
+from learnae.ledger import Entry, Kept, Ledger, LedgerStatistics, Refusal
+from learnae.manifest import ZERO, Manifest
 from learnae.peer import short
 from learnae.wire import MAX_INLINE, MAX_PART, BadSignature, Heartbeat, Part, Signed, Update, open_envelope, seal
 
 CLOCK_TOLERANCE = 30.0
 """How many seconds, and at least two slots, a peer's clock may be ahead. Larger forgives worse clocks; a cheater may
 reserve slots so far ahead."""
+SNAPSHOTS = 3
+"""How many settled snapshots are kept for others to join from."""
+_SKEW = 1.0
+"""Seconds by which clocks may differ without being put right: messages take some time too."""
 _TELL = {
     "joining": "joining: fetching what the swarm has done so far",
     "alone": "training alone: nobody else trains this model on the topic yet; still looking",
@@ -60,8 +76,12 @@ class CoordinatorStatistics:
     share: float
     syncs_running: int
     fetches_pending: int
+    clock_offset: float
+    """Seconds by which the swarm's clock is ahead of the own one."""
     refused: dict[str, int]
     ledger: LedgerStatistics | None
+    cuts: CutsStatistics | None
+    adoption: AdoptionStatistics
 
 
 class Coordinator:
@@ -96,10 +116,18 @@ class Coordinator:
         self._fetcher = Fetcher(self._settings)
         self._heart = Heart(author, sign, self._settings)
         self._steering = Steering(paused=paused)
+        self._cuts = Cuts(author, self._settings)
+        self._adoption = Adoption(self._settings)
+        self._snapshots: set[bytes] = set()
+        self._own_genesis: Genesis | None = None
+        self._loads = 0
+        self._own_entry: Entry | None = None
         self._joined_at = 0.0
         self._settling: Settling | None = None
         self._leaving = False
         self._last_seq = 0
+        self._beyond = False
+        self._behind = False
         self._state = ""
         self._now = 0.0
 
@@ -126,6 +154,8 @@ class Coordinator:
         self._joined_at += gap
         self._heart.shift(gap)
         self._repair.shift(gap)
+        self._cuts.shift(gap)
+        self._adoption.shift(gap)
         self._fetcher.wake()
         if self._settling is not None:
             self._settling.since += gap
@@ -139,26 +169,104 @@ class Coordinator:
     @_on.register
     def _(self, event: events.TrainerReady, now: float) -> list[Action]:
         actions: list[Action] = []
-        swarm = event.genesis.swarm_id(self.topic)
-        if self.ledger is None or self.ledger.swarm != swarm:
-            self.genesis = event.genesis
-            self.ledger = Ledger(swarm, max(2, math.ceil(CLOCK_TOLERANCE / event.genesis.slot_seconds)))
-            for entry in event.known:
-                self.ledger.add(entry)
-            self._repair.record(self.ledger.digest)
-            self._joined_at = now
-            actions.append(JoinSwarm(swarm, event.genesis))
-            for peer in self.peers:
-                actions += self._compare(peer, now)
-        last = self.ledger.last(self.author)
-        self._last_seq = max(last.seq if last else 0, event.applied.contiguous(self.author), self._last_seq)
+        if self.ledger is None or self._own_genesis != event.genesis:
+            self._own_genesis = event.genesis
+            actions += self._open(event.kept.adopted or event.genesis, event.kept, now)
+        assert self.ledger is not None
+        self._snapshots |= event.kept.snapshots
+        last = self.ledger.vector.last(self.author)
+        self._last_seq = max(last, event.own_seq, event.kept.own_seq, self._last_seq)
         self._steering.trainer_is(ready=True)
-        replay = [(e.author, e.seq) for e in self.ledger.entries() if (e.author, e.seq) not in event.applied]
-        return [*actions, *(Apply(update) for update in replay)]
+        self._cuts.trainer_lost()
+        self._loads = 0
+        return [*actions, *self._resume(event, now)]
+
+    def _open(self, genesis: Genesis, kept: Kept, now: float) -> list[Action]:
+        """Begin with what the store holds of the swarm of this genesis."""
+        swarm = genesis.swarm_id(self.topic)
+        floor = Manifest.decode(kept.floor) if kept.floor is not None else None
+        settled = [Manifest.decode(data) for data in kept.manifests]
+        self.genesis = genesis
+        self.ledger = Ledger(swarm, genesis.rules, floor, self._tolerance(genesis))
+        for entry in kept.entries:
+            self.ledger.add(entry)
+        for manifest in settled:
+            self.ledger.settle(manifest.id)
+        self.ledger.reweigh()
+        self._cuts.reset([floor, *settled] if floor is not None else settled)
+        self._fetcher.forget()
+        self._repair.record(self.ledger.digest)
+        self._joined_at = now
+        actions: list[Action] = [JoinSwarm(swarm, genesis)]
+        for peer in self.peers:
+            peer.compared = None
+            actions += self._compare(peer, now)
+        return actions
+
+    def _tolerance(self, genesis: Genesis) -> int:
+        return max(2, math.ceil(CLOCK_TOLERANCE / genesis.slot_seconds))
+
+    def _resume(self, event: events.TrainerReady, now: float) -> list[Action]:
+        """Bring a trainer that has just started to the state of the ledger."""
+        assert self.ledger is not None and self.genesis is not None
+        ledger = self.ledger
+        horizon = ledger.rules.last_slot(ledger.floor.index) if ledger.floor is not None else -1
+        below = sum(int.from_bytes(a.digest) for a in event.applied if a.slot <= horizon)
+        total = (int.from_bytes(event.total) + below) % 2**256
+        stands = total == int.from_bytes(ledger.floor.total if ledger.floor is not None else ZERO)
+        if ledger.floor is None and event.base not in (None, self.genesis.weights):
+            stands = False
+        if ledger.floor is None and event.base is None and self.genesis != event.genesis:
+            stands = False
+        applied = {a.digest: a for a in event.applied if a.slot > horizon}
+        dropped = {entry.digest: entry for entry in event.kept.dropped}
+        held = {entry.digest: entry for entry in ledger.entries()}
+        strange = [digest for digest in applied if digest not in held]
+        if not stands or any(digest not in dropped for digest in strange):
+            return self._reload(now)
+        actions: list[Action] = [Unapply(dropped[digest]) for digest in strange]
+        if ledger.floor is not None:
+            actions.append(Forget(horizon, ledger.floor.cid, ledger.floor.total))
+        for entry in ledger.entries():
+            known, ratio = applied.get(entry.digest), ledger.ratio(entry)
+            if known is not None and known.ratio != ratio:
+                actions.append(Unapply(entry))
+            if known is None or known.ratio != ratio:
+                actions.append(Apply(entry, ratio))
+        return actions
+
+    def _reload(self, now: float) -> list[Action]:
+        """The trainer's weights are not those of the ledger: start from a snapshot."""
+        assert self.ledger is not None and self.genesis is not None
+        ledger = self.ledger
+        on_disk = [m for _, m in sorted(self._cuts.settled.items()) if m.weights in self._snapshots]
+        if on_disk:
+            return self._load(on_disk[-1])
+        if ledger.floor is None and self.genesis.weights in self._snapshots:
+            return self._load(None)
+        newest = self._cuts.newest_settled()
+        goal = Goal("the own weights are lost", ledger.swarm, self.genesis, newest[-1] if newest else None)
+        self._adoption.pursue(goal, now)
+        return []
+
+    def _load(self, manifest: Manifest | None) -> list[Action]:
+        """Have the trainer go on from a cut whose snapshot is on disk (None: genesis), and replay what came after."""
+        assert self.ledger is not None and self.genesis is not None
+        self._loads += 1
+        self._own_entry = None
+        if manifest is None:
+            load = LoadCut(self.genesis.weights, self.genesis.weights, ZERO, 0)
+        else:
+            load = LoadCut(manifest.weights, manifest.cid, manifest.total, manifest.samples)
+        after = self.ledger.entries_after(manifest.index if manifest is not None else -1)
+        self.ledger.reweigh()
+        return [load, *(Apply(entry, self.ledger.ratio(entry)) for entry in after)]
 
     @_on.register
     def _(self, event: events.TrainerLost, now: float) -> list[Action]:
         self._steering.trainer_is(ready=False)
+        self._cuts.trainer_lost()
+        self._own_entry = None
         self._heart.rate = 0.0
         return []
 
@@ -167,14 +275,20 @@ class Coordinator:
         if self.ledger is None or self.genesis is None:
             return []
         blocks = tuple(raw_cid(part) for part in event.parts)
-        if (self.author, event.after + 1) in self.ledger:
-            return [Accept((self.author, event.after + 1))]
-        last = self.ledger.last(self.author)
+        if event.loads != self._loads or not self._steering.ready:
+            return [Accept(None)]
+        stored = self.ledger.find(self.author, event.after + 1)
+        if stored is not None:
+            return [Accept(stored, self.ledger.ratio(stored))]
+        if event.after < self._last_seq:
+            return [Accept(None)]  # It was stored once, and has been settled or dropped since.
         inline = len(event.parts) == 1 and len(event.parts[0]) <= MAX_INLINE
+        settled = self._cuts.newest_settled()
         update = Update(
             swarm=self.ledger.swarm,
             seq=self._last_seq + 1,
-            slot=max(self._slot(now), last.slot + 1 if last else 0),
+            slot=max(self._slot(now), self.ledger.last_slot(self.author) + 1, self.ledger.horizon + 1),
+            base=settled[-1] if settled else None,
             samples=event.samples,
             share=event.share,
             norm=event.norm,
@@ -185,12 +299,31 @@ class Coordinator:
         envelope = seal(update, self._sign, self.author)
         signed = open_envelope(Update, envelope)
         self._last_seq = update.seq
-        self._add(signed, now)
-        return [
-            self._store(signed, () if inline else event.parts),
-            Accept((self.author, update.seq)),
-            PublishUpdate(envelope),
-        ]
+        self._own_entry = Entry.of(signed)
+        self._add(self._own_entry, now)
+        return [self._store(signed, () if inline else event.parts), *self._reweigh(), PublishUpdate(envelope)]
+
+    @_on.register
+    def _(self, event: events.CutTaken, now: float) -> list[Action]:
+        if event.weights is not None:
+            self._snapshots.add(event.weights)
+        self._cuts.taken(event.token, event.weights, event.size)
+        return []
+
+    @_on.register
+    def _(self, event: events.ManifestFetched, now: float) -> list[Action]:
+        if event.data is not None and (
+            raw_cid(event.data) != event.cid or not self._cuts.fetched(event.cid, event.data)
+        ):
+            self.refused[Refusal.BAD_BLOCK] += 1
+        return []
+
+    @_on.register
+    def _(self, event: events.SnapshotFetched, now: float) -> list[Action]:
+        if event.ok:
+            self._snapshots.add(event.weights)
+        self._adoption.fetched(event.weights, now, ok=event.ok)
+        return []
 
     @_on.register
     def _(self, event: events.Progress, now: float) -> list[Action]:
@@ -233,7 +366,7 @@ class Coordinator:
         if peer.heartbeat is not None and peer.heartbeat.time >= beat.time:
             return []
         was_live = peer.live(now, self._settings.expiry)
-        peer.heartbeat, peer.heard = beat, now
+        peer.heartbeat, peer.heard, peer.ahead = beat, now, beat.time - now
         actions: list[Action] = []
         if not was_live and peer.live(now, self._settings.expiry):
             actions.append(Notice("info", f"peer {short(peer.key)} is here ({beat.agent}, {beat.state})"))
@@ -256,9 +389,9 @@ class Coordinator:
         # A peer that promises more and brings nothing is not asked again at once.
         brought = len(self.ledger) + len(self._fetcher) > held
         self._repair.replied(event.peer, now, more=reply.more and brought)
-        if not reply.more and not len(self._fetcher) and not self.ledger.vector.lacks(reply.vector):
+        if not reply.more and not len(self._fetcher) and self._adoption.goal is None and not self._behind:
             self._steering.caught_up = True
-        if self._settling is not None and reply.vector.contiguous(self.author) >= self._last_seq:
+        if self._settling is not None and reply.vector.last(self.author) >= self._last_seq:
             self._settling.confirmed.add(event.peer)
         return actions
 
@@ -270,7 +403,7 @@ class Coordinator:
             return [Notice("warning", f"peer {short(event.peer)} sent a block that was not asked for; trying others")]
         if signed is None or self.ledger is None or event.blocks is None:
             return []
-        refusal = self.ledger.examine(signed, self._slot(now))
+        refusal = self._examine(signed, now)
         if refusal is not None:
             self.refused[refusal] += 1
             return []
@@ -281,10 +414,15 @@ class Coordinator:
         if event.genesis is None or self.genesis is None:
             return []
         peer = self.peers.get(event.peer)
+        peer.genesis = event.genesis
         lines = self.genesis.differences(event.genesis) or ["the same model under another topic or version"]
         if lines == peer.differences:
             return []
         peer.differences = lines
+        if self.genesis.differs_only_in_weights(event.genesis):
+            return [
+                Notice("info", f"peer {short(peer.key)} started from other weights; whoever has done more is followed")
+            ]
         return [
             Notice("warning", f"peer {short(peer.key)} trains something else on this topic: {'; '.join(lines)}"),
         ]
@@ -338,7 +476,7 @@ class Coordinator:
 
     def _admit(self, signed: Signed[Update], source: bytes, now: float) -> list[Action]:
         assert self.ledger is not None
-        refusal = self.ledger.examine(signed, self._slot(now))
+        refusal = self._examine(signed, now)
         update_id = (signed.author, signed.message.seq)
         if refusal is None and signed.message.size > self._largest_update():
             refusal = Refusal.OVERSIZED
@@ -351,29 +489,73 @@ class Coordinator:
         if refusal is None:
             return self._take(signed, (), now)
         self.refused[refusal] += 1
-        if refusal is Refusal.CONFLICT:
-            return [Notice("warning", f"peer {short(signed.author)} signed two updates with number {update_id[1]}")]
-        return []
+        return self._report(signed.author) if refusal is Refusal.CONFLICT else []
+
+    def _examine(self, signed: Signed[Update], now: float) -> Refusal | None:
+        assert self.ledger is not None and self.genesis is not None
+        refusal = self.ledger.examine(signed, self._slot(now))
+        if refusal is not None:
+            return refusal
+        interval = self.ledger.rules.interval(signed.message.slot)
+        update_id = (signed.author, signed.message.seq)
+        if self._cuts.frozen(interval, self.genesis.slot_seconds, now) and update_id not in self._cuts.wanted:
+            return Refusal.LATE
+        return None
+
+    def _report(self, author: bytes) -> list[Action]:
+        peer = self.peers.get(author)
+        if peer.forked:
+            return []
+        peer.forked = True
+        return [Notice("warning", f"peer {short(author)} signed two updates for one slot; one of them counts")]
 
     def _take(self, signed: Signed[Update], blocks: tuple[bytes, ...], now: float) -> list[Action]:
-        self._add(signed, now)
-        actions: list[Action] = [self._store(signed, blocks)]
-        if self._steering.ready:
-            actions.append(Apply((signed.author, signed.message.seq)))
-        return actions
+        assert self.ledger is not None
+        entry = Entry.of(signed)
+        rivals = self.ledger.rivals(entry)
+        actions = [*self._report(entry.author), *self._drop(rivals)] if rivals else []
+        self._add(entry, now)
+        return [*actions, self._store(signed, blocks)]
 
-    def _add(self, signed: Signed[Update], now: float) -> None:
+    def _add(self, entry: Entry, now: float) -> None:
         assert self.ledger is not None
         self._heart.last_update = now
-        self.ledger.add(Entry.of(signed))
-        if signed.author == self.author:
+        self.ledger.add(entry)
+        if entry.author == self.author:
             # Own updates come back from others if the database was lost: their numbers are taken.
-            self._last_seq = max(self._last_seq, signed.message.seq)
+            self._last_seq = max(self._last_seq, entry.seq)
         self._repair.record(self.ledger.digest)
 
+    def _drop(self, entries: list[Entry]) -> list[Action]:
+        """Take updates out of the set, here and in the replica."""
+        assert self.ledger is not None
+        if not entries:
+            return []
+        for entry in entries:
+            self.ledger.remove(entry)
+        self._repair.record(self.ledger.digest)
+        actions: list[Action] = [Drop(self.ledger.swarm, tuple(entries))]
+        if self._steering.ready:
+            actions += [Unapply(entry) for entry in entries]
+        return actions
+
+    def _reweigh(self) -> list[Action]:
+        """Tell the trainer of every update that is new, or counts differently because of others."""
+        actions: list[Action] = []
+        for entry, before, after in self.ledger.reweigh() if self.ledger is not None else ():
+            if not self._steering.ready:
+                continue
+            if entry == self._own_entry and before is None:
+                self._own_entry = None
+                actions.append(Accept(entry, after))
+                continue
+            if before is not None:
+                actions.append(Unapply(entry))
+            actions.append(Apply(entry, after))
+        return actions
+
     def _store(self, signed: Signed[Update], blocks: tuple[bytes, ...]) -> Store:
-        update = signed.message
-        return Store(update.swarm, signed.author, update, signed.envelope, signed.digest, blocks)
+        return Store(signed.message.swarm, Entry.of(signed), signed.envelope, blocks)
 
     def _malformed(self, error: WireError) -> list[Action]:
         self.refused[Refusal.BAD_SIGNATURE if isinstance(error, BadSignature) else Refusal.MALFORMED] += 1
@@ -401,24 +583,163 @@ class Coordinator:
         actions: list[Action] = []
         members = self.members(now)
         if self.ledger is not None:
+            actions += self._follow_cuts(members, now)
+            actions += self._follow_adoption(members, now)
+            members = self.members(now)
+            actions += self._reweigh()
             self._watch_catching_up(members, now)
             actions += self._repair.due(self.ledger, self._fetcher, now)
             reachable = {peer.key for peer in self.peers if peer.connected}
             actions += self._fetcher.due((p.key for p in members), reachable.__contains__, now)
-        actions += self._steering.orders(members)
+        actions += self._steering.orders(members, self._heart.rate)
         actions += self._settle(members, now)
         state = self.state(now)
         if state != self._state and state in _TELL:
             actions.append(Notice("info", _TELL[state]))
         self._state = state
         if state != "leaving" and self._heart.due(state, now):
-            actions.append(self._heart.beat(state, self.genesis, self.ledger, now))
+            actions.append(self._heart.beat(state, self.genesis, self.ledger, self._cuts, now))
         return actions
+
+    def _follow_cuts(self, members: list[Peer], now: float) -> list[Action]:
+        """Take, settle and correct cuts; forget what lies far behind the settled ones."""
+        assert self.ledger is not None and self.genesis is not None
+        ledger, slot_seconds = self.ledger, self.genesis.slot_seconds
+        ready = self._steering.ready and self._adoption.goal is None
+        actions = self._cuts.take(ledger, slot_seconds, now + self._offset(now), now, ready=ready)
+        settled, voided = self._cuts.settle(ledger, members)
+        actions += [*settled, *self._drop(voided)]
+        asked, correction = self._cuts.correct(ledger, members, slot_seconds, now)
+        actions += asked
+        if correction is not None:
+            actions += self._drop(correction.extra)
+            if correction.missing and correction.holders:
+                self._repair.ask(correction.holders[0], now)
+        self._beyond = correction is not None and correction.beyond
+        return [*actions, *(self._prune() if settled else ())]
+
+    def _prune(self) -> list[Action]:
+        assert self.ledger is not None
+        ledger, cuts = self.ledger, self._cuts
+        old = [i for i in cuts.settled if i <= ledger.closed - ledger.rules.staleness]
+        if not old or (ledger.floor is not None and max(old) <= ledger.floor.index):
+            return []
+        floor = cuts.settled[max(old)]
+        ledger.prune(floor)
+        cuts.settled = {i: manifest for i, manifest in cuts.settled.items() if i >= floor.index}
+        slot = ledger.rules.last_slot(floor.index)
+        actions: list[Action] = [self._prune_store(floor)]
+        if self._steering.ready:
+            actions.append(Forget(slot, floor.cid, floor.total))
+        return actions
+
+    def _prune_store(self, floor: Manifest) -> Prune:
+        assert self.ledger is not None
+        newest = [self._cuts.settled[i] for i in sorted(self._cuts.settled)][-SNAPSHOTS:]
+        kept = tuple(manifest.weights for manifest in (*newest, *self._cuts.own.values()))
+        self._snapshots.intersection_update(kept)
+        return Prune(self.ledger.swarm, floor.id, self.ledger.rules.last_slot(floor.index), self._last_seq, kept)
+
+    def _follow_adoption(self, members: list[Peer], now: float) -> list[Action]:
+        """Find reasons to go over to what others have, and do it when all is here."""
+        assert self.ledger is not None
+        self._adoption.pursue(self._reason(members, now), now)
+        goal = self._adoption.goal
+        if goal is None:
+            return []
+        holders = [
+            peer.key
+            for peer in self.peers
+            if peer.connected
+            and peer.heartbeat is not None
+            and peer.heartbeat.swarm == goal.swarm
+            and (goal.cut is None or peer.attests(goal.cut))
+        ]
+        actions, manifest, complete = self._adoption.due(self._cuts, holders, self._snapshots.__contains__, now)
+        if complete:
+            actions += self._go_over(goal, manifest, now)
+        return actions
+
+    def _reason(self, members: list[Peer], now: float) -> Goal | None:
+        """Why to go over to another cut or swarm now, if so."""
+        assert self.ledger is not None and self.genesis is not None
+        ledger, lasting = self.ledger, self._adoption.lasting
+        ours, theirs = adoption.parted(ledger, members)
+        if lasting("parted", holds=adoption.heavier(ours, theirs, self.author), now=now):
+            cut = adoption.most_attested(theirs, -1)
+            why = "the swarm had parted, and the other side has more members"
+            return Goal(why, ledger.swarm, self.genesis, cut) if cut else None
+        # The trainer must be up: what it holds decides whether anything is missing.
+        newest = adoption.most_attested(members, ledger.closed)
+        floors = [p.heartbeat.floor for p in members if p.connected and p.heartbeat is not None]
+        self._behind = bool(floors) and min(floors) > ledger.closed
+        if newest is not None and lasting("behind", holds=self._behind, now=now):
+            why = "the others have settled far more than this node has"
+            return Goal(why, ledger.swarm, self.genesis, newest)
+        if newest is not None and lasting("beyond", holds=self._beyond, now=now):
+            why = "most others hold other weights, or another history"
+            return Goal(why, ledger.swarm, self.genesis, newest)
+        return self._other_genesis(members, now)
+
+    def _other_genesis(self, members: list[Peer], now: float) -> Goal | None:
+        assert self.ledger is not None and self.genesis is not None
+        swarms: dict[bytes, list[Peer]] = {}
+        for peer in self.peers:
+            beat = peer.heartbeat
+            if beat is None or beat.swarm in (None, self.ledger.swarm) or not peer.live(now, self._settings.expiry):
+                continue
+            known = peer.genesis is not None and peer.genesis.swarm_id(self.topic) == beat.swarm
+            if known and peer.genesis is not None and self.genesis.differs_only_in_weights(peer.genesis):
+                swarms.setdefault(peer.genesis.swarm_id(self.topic), []).append(peer)
+        for swarm, peers in sorted(swarms.items()):
+            wins = adoption.better_genesis(self.ledger.swarm, len(self.ledger), len(members), swarm, peers)
+            if self._adoption.lasting(f"genesis {swarm.hex()}", holds=wins, now=now):
+                pruned = all(peer.heartbeat is not None and peer.heartbeat.floor >= 0 for peer in peers)
+                cut = adoption.most_attested(peers, -1) if pruned else None
+                genesis = peers[0].genesis
+                assert genesis is not None
+                return Goal("others on the topic started from other weights and have done more", swarm, genesis, cut)
+        return None
+
+    def _go_over(self, goal: Goal, manifest: Manifest | None, now: float) -> list[Action]:
+        """Everything is on disk: change to the goal, keep what can be kept, replay it."""
+        assert self.ledger is not None and self._own_genesis is not None
+        old = self.ledger
+        actions: list[Action] = [
+            Notice("warning" if len(old) else "info", f"going over to a cut of others: {goal.reason}")
+        ]
+        if not self._steering.ready:
+            return []
+        if goal.swarm != old.swarm:
+            own = self._own_genesis.swarm_id(self.topic)
+            actions.append(GoOver(own, goal.swarm, goal.genesis))
+            actions += self._open(goal.genesis, Kept(), now)
+        if manifest is not None:
+            ledger = Ledger(goal.swarm, goal.genesis.rules, manifest, self._tolerance(goal.genesis))
+            gone = tuple(old.entries()) if goal.swarm == old.swarm else ()
+            self.ledger = ledger
+            self._cuts.reset([manifest])
+            self._fetcher.forget()
+            self._repair.record(ledger.digest)
+            actions += [KeepCut(goal.swarm, manifest.id, manifest.encode()), Settle(goal.swarm, manifest.id)]
+            if gone:
+                actions.append(Drop(goal.swarm, gone))
+            actions.append(self._prune_store(manifest))
+        self._adoption.reached()
+        self._steering.caught_up = False
+        self._joined_at = now
+        for peer in self.members(now):
+            if peer.connected:
+                self._repair.ask(peer.key, now)
+        return [*actions, *self._load(manifest)]
 
     def _watch_catching_up(self, members: list[Peer], now: float) -> None:
         assert self.ledger is not None
         if members:
             self._joined_at = now
+        if self._adoption.goal is not None or self._behind:
+            self._steering.caught_up = False
+            return
         alone = not members and now - self._joined_at >= self._settings.join_wait
         level = any(p.heartbeat is not None and p.heartbeat.digest == self.ledger.digest for p in members)
         self._steering.caught_up = self._steering.caught_up or alone or level
@@ -459,7 +780,7 @@ class Coordinator:
     def farewell(self, now: float) -> PublishHeartbeat:
         """The last heartbeat, which tells the others not to wait for this node."""
         self._leaving = True
-        return self._heart.beat("leaving", self.genesis, self.ledger, now)
+        return self._heart.beat("leaving", self.genesis, self.ledger, self._cuts, now)
 
     def statistics(self, now: float) -> CoordinatorStatistics:
         """Figures for the status endpoint."""
@@ -469,8 +790,11 @@ class Coordinator:
             share=self._steering.share,
             syncs_running=self._repair.running,
             fetches_pending=len(self._fetcher),
+            clock_offset=self._offset(now),
             refused={reason.value: self.refused[reason] for reason in Refusal},
             ledger=self.ledger.statistics() if self.ledger is not None else None,
+            cuts=self._cuts.statistics(self.ledger, self.members(now)) if self.ledger is not None else None,
+            adoption=self._adoption.statistics(),
         )
 
     def _largest_update(self) -> int:
@@ -480,4 +804,9 @@ class Coordinator:
 
     def _slot(self, now: float) -> int:
         assert self.genesis is not None
-        return int(now // self.genesis.slot_seconds)
+        return int((now + self._offset(now)) // self.genesis.slot_seconds)
+
+    def _offset(self, now: float) -> float:
+        """Seconds by which the swarm's clock, the median of its members', is ahead of the own one."""
+        offset = statistics.median([0.0, *(peer.ahead for peer in self.members(now))])
+        return offset if abs(offset) > _SKEW else 0.0

@@ -89,6 +89,10 @@ class Fetcher:
         for update in hopeless:
             del self._pending[update]
 
+    def forget(self) -> None:
+        """Nothing of what was announced is wanted any more."""
+        self._pending.clear()
+
     def wake(self) -> None:
         """Somebody came (back) who may hold what nobody had: try everything again now."""
         for pending in self._pending.values():

@@ -29,3 +29,10 @@ class Settings:
     """Most exchanges of each kind at a time."""
     pending: int = 1024
     """Most updates whose payload is still to be fetched."""
+    cut_grace: float = 3.0
+    """How long after an interval, and at least two slots, its cut is taken: most updates have arrived by then."""
+    freeze: float = 10.0
+    """How long, and at least four slots, nodes that hold different cuts exchange updates before the cut with most
+    votes is taken for good. Longer joins more of what both sides of a partition did; shorter settles sooner."""
+    patience: float = 3.0
+    """How long another history must look heavier before this node goes over to it."""

@@ -1,0 +1,130 @@
+"""The manifest of a cut: which updates it holds, what they were like, where its weights are; made by the ledger.
+
+A cut is the swarm's model at the end of an interval: genesis plus all updates up to there. Its manifest depends on
+that set of updates alone, so nodes that hold the same set make the same bytes, and attest the same CID.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from learnae import cbor, schema
+from learnae.cid import raw_cid
+from learnae.errors import WireError
+from learnae.vector import UpdateId, VersionVector
+from learnae.wire import MAX_PART, CutId
+
+MAX_INTERVALS: Final = 101
+ZERO: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The updates of one interval between two cuts, and what they were like."""
+
+    index: int
+    vector: VersionVector
+    norm: float
+    """Median (the lower one) of the updates' norms, in weight units, without those that are zero; 0 if all are."""
+    samples: int
+    loss: float | None
+    """Mean of the authors' training losses."""
+
+    def to_wire(self) -> list[Any]:
+        """Plain CBOR values."""
+        return [self.index, self.vector.to_wire(), self.norm, self.samples, self.loss]
+
+    @classmethod
+    def from_wire(cls, value: Any) -> Interval:
+        """The interval in decoded CBOR; raises WireError."""
+        interval = cls(
+            *schema.record(
+                value,
+                schema.integer(),
+                VersionVector.from_wire,
+                schema.number(0.0, 1e30),
+                schema.integer(),
+                schema.optional(schema.number(-1e30, 1e30)),
+            )
+        )
+        if not interval.vector.authors:
+            raise WireError("an interval without updates has no place in a manifest")
+        return interval
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cut is. Raises `WireError` from `decode` for whatever is not one."""
+
+    swarm: bytes
+    index: int
+    """The interval that the cut ends with."""
+    previous: CutId | None
+    """The settled cut before it; None for the first."""
+    first: int
+    """The swarm's first interval with an update."""
+    intervals: tuple[Interval, ...]
+    """The last intervals that have updates, oldest first, `Rules.window` + 1 of them; the last one is `index`."""
+    total: bytes
+    """Sum of the digests of all updates since genesis, modulo 2**256 (32 bytes)."""
+    updates: int
+    samples: int
+    """Of all updates since genesis."""
+    weights: bytes
+    """CID of the snapshot."""
+    size: int
+    """Bytes of the snapshot."""
+
+    def encode(self) -> bytes:
+        """The manifest as bytes."""
+        return cbor.encode(
+            [
+                *(self.swarm, self.index, self.previous and self.previous.to_wire(), self.first),
+                [interval.to_wire() for interval in self.intervals],
+                *(self.total, self.updates, self.samples, self.weights, self.size),
+            ]
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Manifest:
+        """The manifest in these bytes."""
+        manifest = cls(
+            *schema.record(
+                cbor.decode(data, MAX_PART),
+                schema.octets(32),
+                schema.integer(),
+                schema.optional(CutId.from_wire),
+                schema.integer(),
+                schema.sequence(Interval.from_wire, MAX_INTERVALS),
+                schema.octets(32),
+                schema.integer(),
+                schema.integer(),
+                schema.cid,
+                schema.integer(1),
+            )
+        )
+        indices = [interval.index for interval in manifest.intervals]
+        ascending = indices == sorted(set(indices))
+        if not indices or indices[-1] != manifest.index or not ascending or manifest.first > indices[0]:
+            raise WireError("a manifest's intervals ascend, and the last one is the cut's own")
+        return manifest
+
+    @cached_property
+    def cid(self) -> bytes:
+        """What names the cut."""
+        return raw_cid(self.encode())
+
+    @property
+    def id(self) -> CutId:
+        """Index and CID."""
+        return CutId(self.index, self.cid)
+
+    def holds(self, update: UpdateId, interval: int) -> bool:
+        """Whether the cut has this update in this interval, which must be one of `intervals`."""
+        return any(i.index == interval and update in i.vector for i in self.intervals)
+
+    def authors(self, window: int) -> set[bytes]:
+        """Who has an update in the last `window` of the intervals."""
+        return {author for interval in self.intervals[-window:] for author in interval.vector.authors}
