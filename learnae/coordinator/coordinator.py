@@ -583,6 +583,7 @@ class Coordinator:
         actions: list[Action] = []
         members = self.members(now)
         if self.ledger is not None:
+            actions += self._reweigh()  # A cut that is asked for now is of a replica which has everything up to now.
             actions += self._follow_cuts(members, now)
             actions += self._follow_adoption(members, now)
             members = self.members(now)

@@ -149,7 +149,7 @@ class Cuts:
 
     def _votes(self, cut: CutId, members: Iterable[Peer]) -> set[bytes]:
         votes = {peer.key for peer in members if peer.attests(cut)}
-        own = self.own.get(cut.index)
+        own = self.own.get(cut.index) or self.settled.get(cut.index)
         return votes | {self._author} if own is not None and own.cid == cut.cid else votes
 
     def settle(self, ledger: Ledger, members: list[Peer]) -> tuple[list[Action], list[Entry]]:
