@@ -16,7 +16,7 @@ from learnae.errors import WireError
 from learnae.vector import UpdateId, VersionVector
 from learnae.wire import MAX_PART, CutId
 
-MAX_INTERVALS: Final = 101
+MAX_INTERVALS: Final = 102
 ZERO: Final = bytes(32)
 
 
@@ -61,8 +61,8 @@ class Manifest:
     swarm: bytes
     index: int
     """The interval that the cut ends with."""
-    previous: CutId | None
-    """The settled cut before it; None for the first."""
+    lineage: tuple[CutId, ...]
+    """The settled cuts before it, oldest first, as far back as `Rules.staleness` + 1 intervals."""
     first: int
     """The swarm's first interval with an update."""
     intervals: tuple[Interval, ...]
@@ -81,7 +81,7 @@ class Manifest:
         """The manifest as bytes."""
         return cbor.encode(
             [
-                *(self.swarm, self.index, self.previous and self.previous.to_wire(), self.first),
+                *(self.swarm, self.index, [cut.to_wire() for cut in self.lineage], self.first),
                 [interval.to_wire() for interval in self.intervals],
                 *(self.total, self.updates, self.samples, self.weights, self.size),
             ]
@@ -95,7 +95,7 @@ class Manifest:
                 cbor.decode(data, MAX_PART),
                 schema.octets(32),
                 schema.integer(),
-                schema.optional(CutId.from_wire),
+                schema.sequence(CutId.from_wire, MAX_INTERVALS),
                 schema.integer(),
                 schema.sequence(Interval.from_wire, MAX_INTERVALS),
                 schema.octets(32),
@@ -106,9 +106,11 @@ class Manifest:
             )
         )
         indices = [interval.index for interval in manifest.intervals]
-        ascending = indices == sorted(set(indices))
+        before = [cut.index for cut in manifest.lineage]
+        ascending = indices == sorted(set(indices)) and before == sorted(set(before))
+        ascending = ascending and (not before or before[-1] < manifest.index)
         if not indices or indices[-1] != manifest.index or not ascending or manifest.first > indices[0]:
-            raise WireError("a manifest's intervals ascend, and the last one is the cut's own")
+            raise WireError("a manifest's intervals and lineage ascend, and the last interval is the cut's own")
         return manifest
 
     @cached_property
@@ -120,6 +122,11 @@ class Manifest:
     def id(self) -> CutId:
         """Index and CID."""
         return CutId(self.index, self.cid)
+
+    @property
+    def previous(self) -> CutId | None:
+        """The settled cut before it; None for the first one."""
+        return self.lineage[-1] if self.lineage else None
 
     def holds(self, update: UpdateId, interval: int) -> bool:
         """Whether the cut has this update in this interval, which must be one of `intervals`."""

@@ -33,7 +33,7 @@ MAX_REPLY = 1024 * 1024
 """Most bytes of a reply on a stream."""
 MAX_BLOCKS = 64
 MAX_ENVELOPES = 512
-MAX_CUTS = 4
+MAX_CUTS = 8
 """Most settled, and most unsettled, cuts that a heartbeat attests."""
 
 _DOMAIN = b"learnae/1 signed message\0"

@@ -30,6 +30,12 @@ class Goal:
     genesis: Genesis
     cut: CutId | None
     """None: the swarm's genesis."""
+    voters: frozenset[bytes] = frozenset()
+    """Who must be among the authors of the cut, if that is what makes it worth going over to."""
+    needed: int = 0
+    """How many of them must be."""
+    urgent: bool = False
+    """There is nothing to train on before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +57,25 @@ class Adoption:
         self.adopted = 0
         self._since: dict[str, float] = {}
         self._fetching: bytes | None = None
-        self._ready: set[bytes] = set()
         self._retry = 0.0
+        self._since_goal = 0.0
+        self._hopeless: dict[tuple[bytes, CutId | None], float] = {}
+        """What could not be fetched or was not as claimed, and until when it is not tried again."""
 
     def pursue(self, goal: Goal | None, now: float) -> None:
-        """Go for this from now on; a goal that changes too soon would never be reached."""
-        if goal is not None and self.goal is not None and goal.swarm == self.goal.swarm and goal.cut is not None:
+        """Go for this from now on, unless it has proved hopeless; what is under way already is seen through."""
+        if self.goal is not None and now - self._since_goal > self._settings.hopeless:
+            self._give_up(now)
+        if goal is None or self.goal is not None or self._hopeless.get((goal.swarm, goal.cut), 0.0) > now:
             return
-        if goal is not None and goal != self.goal:
-            self.goal, self._fetching, self._retry = goal, None, now
+        self.goal, self._since_goal, self._fetching, self._retry = goal, now, None, now
+
+    def _give_up(self, now: float) -> None:
+        if self.goal is not None:
+            while len(self._hopeless) > 64:
+                del self._hopeless[next(iter(self._hopeless))]
+            self._hopeless[self.goal.swarm, self.goal.cut] = now + 10 * self._settings.hopeless
+            self.goal = None
 
     def lasting(self, what: str, *, holds: bool, now: float) -> bool:
         """Whether something has held without interruption for as long as patience goes."""
@@ -85,8 +101,9 @@ class Adoption:
             manifest = cuts.known(goal.cut.cid) or cuts.settled.get(goal.cut.index)
             if manifest is None or manifest.cid != goal.cut.cid:
                 return cuts.fetch(goal.cut.cid, holders, now), None, False
-            if manifest.swarm != goal.swarm or manifest.index != goal.cut.index:
-                self.goal = None
+            backing = goal.voters & manifest.authors(len(manifest.intervals))
+            if manifest.swarm != goal.swarm or manifest.index != goal.cut.index or len(backing) < goal.needed:
+                self._give_up(now)
                 return [], None, False
             weights = manifest.weights
         if snapshots(weights):
@@ -101,7 +118,6 @@ class Adoption:
         if self._fetching == weights:
             self._fetching = None
             if not ok:
-                self.goal = None
                 self._retry = now + self._settings.retry
 
     def reached(self) -> None:
@@ -114,6 +130,7 @@ class Adoption:
         """The clock has jumped by so many seconds."""
         self._since = {what: since + gap for what, since in self._since.items()}
         self._retry += gap
+        self._since_goal += gap
 
     def statistics(self) -> AdoptionStatistics:
         """Figures for the status endpoint."""

@@ -245,7 +245,8 @@ class Coordinator:
         if ledger.floor is None and self.genesis.weights in self._snapshots:
             return self._load(None)
         newest = self._cuts.newest_settled()
-        goal = Goal("the own weights are lost", ledger.swarm, self.genesis, newest[-1] if newest else None)
+        why = "the own weights are lost"
+        goal = Goal(why, ledger.swarm, self.genesis, newest[-1] if newest else None, urgent=True)
         self._adoption.pursue(goal, now)
         return []
 
@@ -299,8 +300,12 @@ class Coordinator:
         envelope = seal(update, self._sign, self.author)
         signed = open_envelope(Update, envelope)
         self._last_seq = update.seq
-        self._own_entry = Entry.of(signed)
-        self._add(self._own_entry, now)
+        entry = Entry.of(signed)
+        if not self.ledger.is_fresh(entry):
+            self._last_seq -= 1
+            return [Accept(None), Notice("warning", "this round is dropped: the swarm has settled no cut for too long")]
+        self._own_entry = entry
+        self._add(entry, now)
         return [self._store(signed, () if inline else event.parts), *self._reweigh(), PublishUpdate(envelope)]
 
     @_on.register
@@ -389,7 +394,8 @@ class Coordinator:
         # A peer that promises more and brings nothing is not asked again at once.
         brought = len(self.ledger) + len(self._fetcher) > held
         self._repair.replied(event.peer, now, more=reply.more and brought)
-        if not reply.more and not len(self._fetcher) and self._adoption.goal is None and not self._behind:
+        urgent = self._adoption.goal is not None and self._adoption.goal.urgent
+        if not reply.more and not len(self._fetcher) and not urgent and not self._behind:
             self._steering.caught_up = True
         if self._settling is not None and reply.vector.last(self.author) >= self._last_seq:
             self._settling.confirmed.add(event.peer)
@@ -606,9 +612,10 @@ class Coordinator:
         """Take, settle and correct cuts; forget what lies far behind the settled ones."""
         assert self.ledger is not None and self.genesis is not None
         ledger, slot_seconds = self.ledger, self.genesis.slot_seconds
-        ready = self._steering.ready and self._adoption.goal is None
+        ready = self._steering.ready and (self._adoption.goal is None or not self._adoption.goal.urgent)
         actions = self._cuts.take(ledger, slot_seconds, now + self._offset(now), now, ready=ready)
-        settled, voided = self._cuts.settle(ledger, members)
+        electorate = self._cuts.electorate(ledger, members, ledger.rules.interval(self._slot(now)))
+        settled, voided = self._cuts.settle(ledger, members, electorate, now)
         actions += [*settled, *self._drop(voided)]
         asked, correction = self._cuts.correct(ledger, members, slot_seconds, now)
         actions += asked
@@ -669,7 +676,8 @@ class Coordinator:
         if lasting("parted", holds=adoption.heavier(ours, theirs, self.author), now=now):
             cut = adoption.most_attested(theirs, -1)
             why = "the swarm had parted, and the other side has more members"
-            return Goal(why, ledger.swarm, self.genesis, cut) if cut else None
+            voters = frozenset(peer.key for peer in theirs)
+            return Goal(why, ledger.swarm, self.genesis, cut, voters, len(ours) + 1) if cut else None
         # The trainer must be up: what it holds decides whether anything is missing.
         newest = adoption.most_attested(members, ledger.closed)
         floors = [p.heartbeat.floor for p in members if p.connected and p.heartbeat is not None]
@@ -738,7 +746,7 @@ class Coordinator:
         assert self.ledger is not None
         if members:
             self._joined_at = now
-        if self._adoption.goal is not None or self._behind:
+        if self._behind or (self._adoption.goal is not None and self._adoption.goal.urgent):
             self._steering.caught_up = False
             return
         alone = not members and now - self._joined_at >= self._settings.join_wait
@@ -794,7 +802,7 @@ class Coordinator:
             clock_offset=self._offset(now),
             refused={reason.value: self.refused[reason] for reason in Refusal},
             ledger=self.ledger.statistics() if self.ledger is not None else None,
-            cuts=self._cuts.statistics(self.ledger, self.members(now)) if self.ledger is not None else None,
+            cuts=self._cuts.statistics(self.members(now)) if self.ledger is not None else None,
             adoption=self._adoption.statistics(),
         )
 

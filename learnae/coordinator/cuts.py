@@ -1,9 +1,10 @@
 """Cuts: has them taken, attests them, settles them by majority and brings the own set in line; part of the coordinator.
 
 An interval's cut goes through three stages. It is *taken* a while after the interval has ended, and again whenever
-its set of updates changes. It *freezes* when more than half of the electorate has attested some cut of the interval
-for a while: from then on the own set only moves towards the cut with the most votes. It is *settled* when more than
-half of the electorate attest the same one. The electorate are the authors of the last few intervals.
+its set of updates changes. If nodes attest different cuts of it for a while, although they exchange updates, it is
+*frozen*: from then on the own set only moves towards the cut with the most votes. It is *settled* when more than half
+of the electorate attest the same one. The electorate are the authors of the last few intervals by the clock, so that
+those who were cut off can come back for a while with what they did, and those who are gone hold nobody up for ever.
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ class Cuts:
         """Updates of frozen intervals that may still come in."""
         self._asked: _Asked | None = None
         self._weights: dict[bytes, tuple[bytes, int]] = {}
-        self._quorum_since: dict[int, float] = {}
-        self._known: dict[bytes, Manifest | None] = {}
+        self._split_since: dict[int, float] = {}
+        self._electorate: set[bytes] = set()
+        self._claimed: dict[CutId, float] = {}
+        self._known: dict[bytes, Manifest] = {}
         self._fetching: dict[bytes, float] = {}
 
     # --- taking
@@ -85,16 +88,16 @@ class Cuts:
         actions: list[Action] = []
         grace = max(self._settings.cut_grace, 2 * slot_seconds)
         due = [i for i in ledger.open_intervals() if time >= (ledger.rules.last_slot(i) + 1) * slot_seconds + grace]
-        for stale in [i for i in self.own if i not in due[:MAX_CUTS]]:
-            del self.own[stale]
-        for interval in due[:MAX_CUTS]:
+        for gone in [i for i in self.own if i not in due]:
+            del self.own[gone]
+        for interval in due:
             total = ledger.total(interval)
-            previous = self._previous(ledger, interval)
+            before = [self.own[i].id for i in sorted(self.own) if i < interval]
             own = self.own.get(interval)
-            if own is not None and own.total == total and own.previous == previous:
+            if own is not None and own.total == total and own.lineage == ledger.lineage(interval, before):
                 continue
             if total in self._weights:
-                manifest = ledger.cut(interval, previous, *self._weights[total])
+                manifest = ledger.cut(interval, before, *self._weights[total])
                 self.own[interval] = manifest
                 actions.append(KeepCut(ledger.swarm, manifest.id, manifest.encode()))
                 continue
@@ -113,15 +116,10 @@ class Cuts:
         self._asked = _Asked(self._token, total, now)
         return [TakeCut(interval, self._token, tuple(ledger.entries_after(interval)))]
 
-    def _previous(self, ledger: Ledger, interval: int) -> CutId | None:
-        before = [i for i in self.own if i < interval]
-        if before:
-            return self.own[max(before)].id
-        return self._settled(ledger)
-
     @staticmethod
-    def _settled(ledger: Ledger) -> CutId | None:
-        return CutId(ledger.closed, ledger.chain[ledger.closed]) if ledger.chain else None
+    def _settled(ledger: Ledger, interval: int) -> CutId | None:
+        lineage = ledger.lineage(interval, ())
+        return lineage[-1] if lineage else None
 
     def taken(self, token: int, weights: bytes | None, size: int) -> None:
         """The trainer's answer; without weights it is asked again after a while."""
@@ -129,7 +127,7 @@ class Cuts:
             return
         if weights is not None:
             self._weights[self._asked.total] = (weights, size)
-            while len(self._weights) > 4 * MAX_CUTS:
+            while len(self._weights) > 64:
                 del self._weights[next(iter(self._weights))]
             self._asked = None
 
@@ -138,8 +136,10 @@ class Cuts:
         self._asked = None
 
     def attested(self) -> tuple[CutId, ...]:
-        """The unsettled cuts that this node holds, oldest first."""
-        return tuple(self.own[i].id for i in sorted(self.own))[:MAX_CUTS]
+        """The unsettled cuts that this node holds, oldest first; of many the oldest and the newest ones."""
+        cuts = tuple(self.own[i].id for i in sorted(self.own))
+        half = MAX_CUTS // 2
+        return cuts if len(cuts) <= MAX_CUTS else cuts[:half] + cuts[-half:]
 
     def newest_settled(self) -> tuple[CutId, ...]:
         """The last settled cuts, oldest first."""
@@ -152,58 +152,79 @@ class Cuts:
         own = self.own.get(cut.index) or self.settled.get(cut.index)
         return votes | {self._author} if own is not None and own.cid == cut.cid else votes
 
-    def settle(self, ledger: Ledger, members: list[Peer]) -> tuple[list[Action], list[Entry]]:
+    def electorate(self, ledger: Ledger, members: Iterable[Peer], interval: int) -> set[bytes]:
+        """Whose attestations count now, in this interval: all who did something lately, else all who are here."""
+        return ledger.authors(interval - ledger.rules.window) or {self._author, *(peer.key for peer in members)}
+
+    def settle(
+        self, ledger: Ledger, members: list[Peer], electorate: set[bytes], now: float
+    ) -> tuple[list[Action], list[Entry]]:
         """Settle what has a majority.
 
         Returns:
             What to do, and the updates that do not count because of it.
         """
+        self._electorate = electorate
         actions: list[Action] = []
         voided: list[Entry] = []
         votes: set[bytes] = set()
         agreed = -1
         for interval in sorted(self.own, reverse=True):
             # Who attests a cut attests those before it, which it names.
-            votes |= self._votes(self.own[interval].id, members)
-            electorate = ledger.authors(interval)
-            if 2 * len(votes & electorate) > len(electorate):
+            cut = self.own[interval].id
+            votes |= self._votes(cut, members)
+            if 2 * len(votes & electorate) > len(electorate) or self._settled_elsewhere(cut, members, now):
                 agreed = interval
                 break
         for interval in sorted(i for i in self.own if i <= agreed):
             manifest = self.settled[interval] = self.own.pop(interval)
             actions.append(Settle(ledger.swarm, manifest.id))
-            voided += ledger.settle(manifest.id)
-            self._quorum_since.pop(interval, None)
+            self._split_since.pop(interval, None)
+            voided = ledger.settle(manifest.id)
+            if voided:
+                break  # The later cuts hold some of them, and are to be taken again.
         if agreed >= 0:
             self.wanted = frozenset()
-        return actions, [entry for entry in voided if entry in ledger]
+            self._claimed = {cut: since for cut, since in self._claimed.items() if cut.index > ledger.closed}
+        return actions, voided
+
+    def _settled_elsewhere(self, cut: CutId, members: list[Peer], now: float) -> bool:
+        """Whether one of the electorate says that it saw a majority for a cut that we hold too, and nothing else."""
+        claimed = self._claims(cut, members) & self._electorate
+        since = self._claimed.setdefault(cut, now) if claimed else now
+        return bool(claimed) and now - since >= self._settings.freeze
+
+    def _claims(self, cut: CutId, members: Iterable[Peer]) -> set[bytes]:
+        return {p.key for p in members if p.heartbeat is not None and cut in p.heartbeat.settled}
 
     def frozen(self, interval: int, slot_seconds: float, now: float) -> bool:
         """Whether updates of this interval come in only if they are `wanted`."""
-        since = self._quorum_since.get(interval)
+        since = self._split_since.get(interval)
         return since is not None and now - since >= max(self._settings.freeze, 4 * slot_seconds)
 
     def correct(
         self, ledger: Ledger, members: list[Peer], slot_seconds: float, now: float
     ) -> tuple[list[Action], Correction | None]:
         """Compare the oldest unsettled cut with what the others attest."""
-        attested = {cut for peer in members for cut in peer.cuts() if cut.index > ledger.closed}
+        voters = [peer for peer in members if peer.key in self._electorate]
+        attested = {cut for peer in voters for cut in peer.cuts() if cut.index > ledger.closed}
         indices = {cut.index for cut in attested} | self.own.keys()
-        for interval in list(self._quorum_since):
-            if interval not in indices:
-                del self._quorum_since[interval]
-        for interval in sorted(indices):
-            tally = self._tally(interval, attested, members)
-            self._watch_quorum(interval, ledger.authors(interval), tally, now)
+        for interval in [i for i in self._split_since if i not in indices]:
+            del self._split_since[interval]
+        for interval in indices:
+            own = self.own.get(interval)
+            if any(cut.index == interval and (own is None or own.cid != cut.cid) for cut in attested):
+                self._split_since.setdefault(interval, now)
+            else:
+                self._split_since.pop(interval, None)
         if not indices or not self.frozen(min(indices), slot_seconds, now):
             return [], None
         interval = min(indices)
-        electorate, tally, own = (
-            ledger.authors(interval),
-            self._tally(interval, attested, members),
-            self.own.get(interval),
-        )
-        best = min(tally, key=lambda cut: (-len(tally[cut] & electorate), cut.cid))
+        own = self.own.get(interval)
+        cuts = {cut for cut in attested if cut.index == interval} | ({own.id} if own is not None else set())
+        votes = {cut: self._votes(cut, members) & self._electorate for cut in cuts}
+        claims = {cut: self._claims(cut, voters) for cut in cuts}
+        best = min(cuts, key=lambda cut: (-len(claims[cut]), -len(votes[cut]), cut.cid))
         if own is not None and own.cid == best.cid:
             self.wanted = frozenset()
             return [], None
@@ -211,27 +232,14 @@ class Cuts:
         manifest = self._known.get(best.cid)
         if manifest is None:
             return self.fetch(best.cid, holders, now), None
-        majority = 2 * len(tally[best] & electorate) > len(electorate)
-        return [], self._difference(ledger, manifest, holders, majority=majority)
-
-    def _tally(self, interval: int, attested: set[CutId], members: list[Peer]) -> dict[CutId, set[bytes]]:
-        cuts = {cut for cut in attested if cut.index == interval}
-        if interval in self.own:
-            cuts.add(self.own[interval].id)
-        return {cut: self._votes(cut, members) for cut in cuts}
-
-    def _watch_quorum(self, interval: int, electorate: set[bytes], tally: dict[CutId, set[bytes]], now: float) -> None:
-        present = set().union(*tally.values()) & electorate
-        if 2 * len(present) > len(electorate):
-            self._quorum_since.setdefault(interval, now)
-        else:
-            self._quorum_since.pop(interval, None)
+        majority = 2 * len(votes[best]) > len(self._electorate)
+        return [], self._difference(ledger, manifest, holders, majority=majority or bool(claims[best]))
 
     def _difference(
         self, ledger: Ledger, manifest: Manifest, holders: list[bytes], *, majority: bool
     ) -> Correction | None:
         rules = ledger.rules
-        if manifest.swarm != ledger.swarm or manifest.previous != self._settled(ledger):
+        if manifest.swarm != ledger.swarm or manifest.previous != self._settled(ledger, manifest.index):
             return Correction([], frozenset(), holders, beyond=majority)
         extra = [
             entry
@@ -281,14 +289,16 @@ class Cuts:
     def shift(self, gap: float) -> None:
         """The clock has jumped by so many seconds."""
         self._fetching.clear()
-        self._quorum_since = {i: since + gap for i, since in self._quorum_since.items()}
+        self._split_since = {i: since + gap for i, since in self._split_since.items()}
+        self._claimed.clear()
         if self._asked is not None:
             self._asked.at += gap
 
-    def statistics(self, ledger: Ledger, members: list[Peer]) -> CutsStatistics:
+    def statistics(self, members: list[Peer]) -> CutsStatistics:
         """Figures for the status endpoint."""
         settled = self.newest_settled()
         newest = self.own[max(self.own)].id if self.own else settled[-1] if settled else None
         votes = self._votes(newest, members) if newest is not None else set()
-        electorate = ledger.authors(newest.index) if newest is not None else set()
-        return CutsStatistics(settled[-1] if settled else None, newest, len(votes & electorate), len(electorate))
+        return CutsStatistics(
+            settled[-1] if settled else None, newest, len(votes & self._electorate), len(self._electorate)
+        )

@@ -51,8 +51,8 @@ class Ledger:
         self.rules = rules or Rules()
         self.floor = floor
         self.closed = floor.index if floor else -1
-        self.chain: dict[int, bytes] = {floor.index: floor.cid} if floor else {}
-        """CIDs of the settled cuts from the floor on."""
+        self.chain: dict[int, bytes] = {c.index: c.cid for c in (*floor.lineage, floor.id)} if floor else {}
+        """CIDs of the settled cuts, as far back as an update may stand on them."""
         self.vector = VersionVector()
         self._slot_tolerance = slot_tolerance
         self._intervals: dict[int, dict[UpdateId, Entry]] = {}
@@ -105,7 +105,7 @@ class Ledger:
         A base that is not settled here yet is believed for the time being.
         """
         base = entry.base
-        if base is None or base.index > self.closed or (self.floor and base.index < self.floor.index):
+        if base is None or base.index > self.closed:
             return False
         return self.chain.get(base.index) != base.cid
 
@@ -267,13 +267,13 @@ class Ledger:
         later = sum(total for i, total in self._sums.items() if i > interval)
         return ((self._sum - later) % 2**256).to_bytes(32)
 
-    def cut(self, interval: int, previous: CutId | None, weights: bytes, size: int) -> Manifest:
-        """The manifest of the cut at the end of an interval that has updates."""
+    def cut(self, interval: int, unsettled: Iterable[CutId], weights: bytes, size: int) -> Manifest:
+        """The manifest of the cut at the end of an interval that has updates, after these `unsettled` ones."""
         below = [e for i, entries in self._intervals.items() if i <= interval for e in entries.values()]
         return Manifest(
             swarm=self.swarm,
             index=interval,
-            previous=previous,
+            lineage=self.lineage(interval, unsettled),
             first=self.first,
             intervals=tuple(self._recent(interval, extra=1)),
             total=self.total(interval),
@@ -283,9 +283,16 @@ class Ledger:
             size=size,
         )
 
-    def authors(self, interval: int) -> set[bytes]:
-        """Who has updates in the window that ends with this interval: their word counts when it is settled."""
-        return {author for i in self._recent(interval) for author in i.vector.authors}
+    def lineage(self, interval: int, unsettled: Iterable[CutId]) -> tuple[CutId, ...]:
+        """The cuts on which an update of the interval after this one may stand."""
+        settled = (CutId(index, cid) for index, cid in sorted(self.chain.items()))
+        return tuple(c for c in (*settled, *unsettled) if interval - self.rules.staleness <= c.index < interval)
+
+    def authors(self, after: int) -> set[bytes]:
+        """Who has updates in any interval after this one."""
+        below = [i for i in self.floor.intervals if i.index > after] if self.floor else []
+        found = {author for interval in below for author in interval.vector.authors}
+        return found | {entry.author for entry in self.entries_after(after)}
 
     def settle(self, cut: CutId) -> list[Entry]:
         """Close everything up to this cut, whose set is ours.
@@ -307,7 +314,7 @@ class Ledger:
             self._summaries.pop(interval, None)
             self._bounds.pop(interval, None)
         self.floor = floor
-        self.chain = {i: cid for i, cid in self.chain.items() if i >= floor.index}
+        self.chain = {i: cid for i, cid in self.chain.items() if i >= floor.index - self.rules.staleness}
         self.vector = VersionVector()
         for summary in floor.intervals:
             self.vector.update(summary.vector)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from nacl.signing import SigningKey
 
+from learnae.coordinator import Settings
 from learnae.rules import Rules
 from tests.core.adversary import Adversary
 from tests.core.swarm import Faults, Node, Swarm, genesis
@@ -36,6 +37,8 @@ class Schedule(RuleBasedStateMachine):
     def begin(self, seed: int, skews: list[float], starts: list[int]) -> None:
         self.swarm = Swarm(seed, lies=0.05)
         self.swarm.tick = 0.5
+        # As the defaults are to the default rules: intervals are half as long here.
+        self.swarm.settings = Settings(cut_grace=2.0, freeze=5.0)
         self.skews = skews
         self.starts = starts
         self.adversary = Adversary(self.swarm)
