@@ -504,7 +504,8 @@ class Coordinator:
             return refusal
         interval = self.ledger.rules.interval(signed.message.slot)
         update_id = (signed.author, signed.message.seq)
-        if self._cuts.frozen(interval, self.genesis.slot_seconds, now) and update_id not in self._cuts.wanted:
+        wanted = update_id in self._cuts.wanted or self.ledger.rivals(Entry.of(signed))
+        if self._cuts.frozen(interval, self.genesis.slot_seconds, now) and not wanted:
             return Refusal.LATE
         return None
 

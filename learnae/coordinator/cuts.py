@@ -49,7 +49,7 @@ class Correction:
     missing: frozenset[UpdateId]
     holders: list[bytes]
     beyond: bool
-    """No exchange of updates can do it: the cut follows another one than ours, or its weights are others."""
+    """No exchange of numbers can do it: the cut follows another one than ours, or has other contents or weights."""
 
 
 class Cuts:
@@ -253,12 +253,8 @@ class Cuts:
             for update in ledger.vector.missing(interval.vector)
         )
         own = self.own.get(manifest.index)
-        return Correction(
-            extra,
-            self.wanted,
-            holders,
-            beyond=majority and own is not None and own.total == manifest.total and own.weights != manifest.weights,
-        )
+        same_ids = not extra and not self.wanted and own is not None
+        return Correction(extra, self.wanted, holders, beyond=majority and same_ids)
 
     # --- manifests of others
 
