@@ -205,10 +205,10 @@ class Learner:
             delta *= sign
             self.replica.apply(part.index, delta)
             units = self._units[part.first : part.first + len(part.counts)]
-            values = delta.astype(np.float32)
-            values *= np.repeat(units, part.counts)
+            values = np.repeat(units, part.counts)
+            values *= delta
             # The base moves as far as theta really did: what rounding swallowed is not mistaken for local progress.
-            self._base[part.index] += add(self.model, part.index, values)
+            np.add.at(self._base, part.index, add(self.model, part.index, values))
 
     def load(self, replica: Replica, samples: int) -> None:
         """Go on from another replica of this model, with so many samples behind it, as a newcomer would.
