@@ -242,7 +242,10 @@ class Learner:
         return self._average.copy()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that a restart needs to go on exactly here, as named arrays. ``torch`` holds a `torch.save` archive."""
+        """All that a restart needs to go on exactly here, as named arrays. ``torch`` holds a `torch.save` archive.
+
+        Most of them are the learner's own: to be saved, or copied, before it goes on.
+        """
         local = {
             "parameters": [parameter.detach() for parameter in self.model.parameters()],
             "buffers": list(self.model.buffers()),
@@ -258,13 +261,13 @@ class Learner:
         ]
         return {
             **self.encoder.state(),
-            "replica": self.replica.weights.copy(),
+            "replica": self.replica.weights,
             "exponents": np.array(self.exponents, np.int32),
-            "average": self._average.copy(),
-            "base": self._base.copy(),
+            "average": self._average,
+            "base": self._base,
             "losses": np.array(self._losses, np.float64),
             "counters": np.array(counters, np.int64),
-            "torch": np.frombuffer(archive.getvalue(), np.uint8),
+            "torch": np.frombuffer(archive.getbuffer(), np.uint8),
         }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:

@@ -132,6 +132,6 @@ class Manifest:
         """Whether the cut has this update in this interval, which must be one of `intervals`."""
         return any(i.index == interval and update in i.vector for i in self.intervals)
 
-    def authors(self, window: int) -> set[bytes]:
-        """Who has an update in the last `window` of the intervals."""
-        return {author for interval in self.intervals[-window:] for author in interval.vector.authors}
+    def authors(self) -> set[bytes]:
+        """Who has an update in the intervals."""
+        return {author for interval in self.intervals for author in interval.vector.authors}

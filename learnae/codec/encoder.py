@@ -211,8 +211,8 @@ class Encoder:
         yield from self._parts(first + half, scales[half:], index[cut:], negative[cut:])
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Copies of what a restart needs: ``momentum`` and ``pending``."""
-        return {"momentum": self.momentum.copy(), "pending": self.pending.copy()}
+        """What a restart needs: ``momentum`` and ``pending`` themselves, to be saved or copied before the next update."""
+        return {"momentum": self.momentum, "pending": self.pending}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from a `state` in the same units. Raises `CodecError` if it belongs to another layout."""

@@ -30,10 +30,6 @@ class Goal:
     genesis: Genesis
     cut: CutId | None
     """None: the swarm's genesis."""
-    voters: frozenset[bytes] = frozenset()
-    """Who must be among the authors of the cut, if that is what makes it worth going over to."""
-    needed: int = 0
-    """How many of them must be."""
     urgent: bool = False
     """There is nothing to train on before."""
 
@@ -101,8 +97,7 @@ class Adoption:
             manifest = cuts.known(goal.cut.cid) or cuts.settled.get(goal.cut.index)
             if manifest is None or manifest.cid != goal.cut.cid:
                 return cuts.fetch(goal.cut.cid, holders, now), None, False
-            backing = goal.voters & manifest.authors(len(manifest.intervals))
-            if manifest.swarm != goal.swarm or manifest.index != goal.cut.index or len(backing) < goal.needed:
+            if manifest.swarm != goal.swarm or manifest.index != goal.cut.index:
                 self._give_up(now)
                 return [], None, False
             weights = manifest.weights
@@ -160,11 +155,14 @@ def parted(ledger: Ledger, members: Iterable[Peer]) -> tuple[list[Peer], list[Pe
     return ours, theirs
 
 
-def heavier(ours: list[Peer], theirs: list[Peer], own: bytes) -> bool:
-    """Whether the other side of a parted swarm has more members; of equal ones, the member with the smallest key."""
-    if len(theirs) != len(ours) + 1:
-        return len(theirs) > len(ours) + 1
-    return min(peer.key for peer in theirs) < min([own, *(peer.key for peer in ours)])
+def heavier(ours: set[bytes], own: Manifest, theirs: set[bytes], other: Manifest) -> bool:
+    """Whether the other side of a parted swarm has done more, judged by the newest settled cuts of both.
+
+    More of its nodes among the authors lately, then more updates since genesis, then the smallest key.
+    """
+    mine = (len(ours & own.authors()), own.updates)
+    others = (len(theirs & other.authors()), other.updates)
+    return others > mine or (others == mine and min(theirs) < min(ours))
 
 
 def better_genesis(own: bytes, updates: int, members: int, other: bytes, peers: list[Peer]) -> bool:

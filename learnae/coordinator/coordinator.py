@@ -50,7 +50,7 @@ from learnae.genesis import Genesis
 from learnae.ledger import Entry, Kept, Ledger, LedgerStatistics, Refusal
 from learnae.manifest import ZERO, Manifest
 from learnae.peer import short
-from learnae.wire import MAX_INLINE, MAX_PART, BadSignature, Heartbeat, Part, Signed, Update, open_envelope, seal
+from learnae.wire import MAX_INLINE, MAX_PART, BadSignature, CutId, Heartbeat, Part, Signed, Update, open_envelope, seal
 
 CLOCK_TOLERANCE = 30.0
 """How many seconds, and at least two slots, a peer's clock may be ahead. Larger forgives worse clocks; a cheater may
@@ -127,6 +127,7 @@ class Coordinator:
         self._leaving = False
         self._last_seq = 0
         self._beyond = False
+        self._curious: CutId | None = None
         self._behind = False
         self._state = ""
         self._now = 0.0
@@ -655,7 +656,9 @@ class Coordinator:
         self._adoption.pursue(self._reason(members, now), now)
         goal = self._adoption.goal
         if goal is None:
-            return []
+            curious = self._curious
+            holders = [p.key for p in members if curious is not None and p.connected and p.attests(curious)]
+            return self._cuts.fetch(curious.cid, holders, now) if curious is not None else []
         holders = [
             peer.key
             for peer in self.peers
@@ -673,12 +676,9 @@ class Coordinator:
         """Why to go over to another cut or swarm now, if so."""
         assert self.ledger is not None and self.genesis is not None
         ledger, lasting = self.ledger, self._adoption.lasting
-        ours, theirs = adoption.parted(ledger, members)
-        if lasting("parted", holds=adoption.heavier(ours, theirs, self.author), now=now):
-            cut = adoption.most_attested(theirs, -1)
-            why = "the swarm had parted, and the other side has more members"
-            voters = frozenset(peer.key for peer in theirs)
-            return Goal(why, ledger.swarm, self.genesis, cut, voters, len(ours) + 1) if cut else None
+        cut = self._other_side(members, now)
+        if cut is not None:
+            return Goal("the swarm had parted, and the other side has done more", ledger.swarm, self.genesis, cut)
         # The trainer must be up: what it holds decides whether anything is missing.
         newest = adoption.most_attested(members, ledger.closed)
         floors = [p.heartbeat.floor for p in members if p.connected and p.heartbeat is not None]
@@ -690,6 +690,23 @@ class Coordinator:
             why = "most others hold other weights, or another history"
             return Goal(why, ledger.swarm, self.genesis, newest)
         return self._other_genesis(members, now)
+
+    def _other_side(self, members: list[Peer], now: float) -> CutId | None:
+        """The newest cut of those who settled another history, if they have done more than this side."""
+        assert self.ledger is not None
+        ours, theirs = adoption.parted(self.ledger, members)
+        cut = adoption.most_attested(theirs, -1)
+        newest = self._cuts.settled[max(self._cuts.settled)] if self._cuts.settled else None
+        self._curious = None
+        if cut is None or newest is None:
+            return None
+        manifest = self._cuts.known(cut.cid)
+        if manifest is None:
+            self._curious = cut
+            return None
+        here = {self.author, *(peer.key for peer in ours)}
+        worse = adoption.heavier(here, newest, {peer.key for peer in theirs}, manifest)
+        return cut if self._adoption.lasting("parted", holds=worse, now=now) else None
 
     def _other_genesis(self, members: list[Peer], now: float) -> Goal | None:
         assert self.ledger is not None and self.genesis is not None
