@@ -211,7 +211,7 @@ class Encoder:
         yield from self._parts(first + half, scales[half:], index[cut:], negative[cut:])
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What a restart needs: ``momentum`` and ``pending`` themselves, to be saved or copied before the next update."""
+        """What a restart needs: ``momentum`` and ``pending`` themselves, to be saved or copied before they change."""
         return {"momentum": self.momentum, "pending": self.pending}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:

@@ -143,7 +143,7 @@ def test_pending_saturates_without_wrapping() -> None:
 def test_the_encoder_refuses_what_is_not_finite_and_stays_as_it_was(bad: float) -> None:
     encoder = Encoder(FLAT, (-24,))
     encoder.encode(numbers(0, FLAT.size), 0.5)
-    before = encoder.state()
+    before = {name: values.copy() for name, values in encoder.state().items()}
     delta = numbers(1, FLAT.size)
     delta[77] = bad
     with pytest.raises(CodecError, match="finite"):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from learnae.codec import CodecSettings
@@ -51,6 +53,10 @@ class Exploding(Normed):
     def batches(self, shard: Shard, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for count, (points, labels) in enumerate(super().batches(shard, seed)):
             yield (points * torch.nan if count == self.poisoned else points), labels
+
+
+def saved(learner: Learner) -> dict[str, NDArray[Any]]:
+    return {name: values.copy() for name, values in learner.state().items()}
 
 
 def local_round(learner: Learner, share: float = 0.5, steps: int = 20) -> Round:
@@ -211,7 +217,7 @@ def test_a_restored_learner_goes_on_to_the_bit(steps_before: int) -> None:
     exchange([original, Learner(Blobs(), Shard(1, 2), seed=5)], 2)
     for _ in range(steps_before):
         original.step()
-    state = original.state()
+    state = saved(original)
     assert all(isinstance(value, np.ndarray) for value in state.values())
     expected = continued(original)
     restored = Learner(Blobs(), Shard(0, 2), seed=99)
@@ -225,7 +231,7 @@ def test_a_round_that_was_saved_before_it_was_accepted() -> None:
     """The trainer saves a finished round, hands it in, and may die before the answer."""
     original, restored = (Learner(Blobs(), Shard(0, 2), seed=5) for _ in range(2))
     finished = local_round(original)
-    state = original.state()
+    state = saved(original)
     accept(original, finished)
     following = local_round(original)
     restored.load_state(state)
@@ -368,7 +374,7 @@ def test_going_on_from_another_replica() -> None:
     genesis = learner.replica.read()
     accept(learner, finished)
     assert finished.norm == pytest.approx(np.linalg.norm(learner.replica.read() - genesis), rel=1e-5)
-    state = learner.state()
+    state = saved(learner)
     expected = local_round(learner)
     restored = Learner(Blobs(), Shard(0, 2))
     restored.load_state(state)

@@ -77,6 +77,46 @@ def test_a_round_that_is_no_longer_wanted_is_dropped(tmp_path: Path, clock: None
     assert not again.of(protocol.RoundDone), "it is not handed in again"
 
 
+def test_the_daemon_knows_best_which_own_numbers_are_taken(tmp_path: Path, clock: None) -> None:
+    """A trainer that lost its state, or went over to a cut, may have missed own updates that are below it."""
+    daemon = Daemon()
+
+    def rule(message: protocol.TrainerMessage) -> None:
+        if isinstance(message, protocol.RoundDone):
+            stale = message.after < 7
+            daemon.tell(protocol.Accepted(ME, 7, b"", 0, None) if stale else accepted(8, message.parts))
+            if not stale:
+                daemon.tell(protocol.SetMode("finish"))
+        if isinstance(message, protocol.Finished):
+            daemon.tell(protocol.Evaluate(), protocol.Stop())
+
+    daemon.rules.append(rule)
+    daemon.tell(protocol.SetMode("train"))
+    make(tmp_path, daemon).run()
+    assert [done.after for done in daemon.of(protocol.RoundDone)] == [0, 7]
+    assert run(tmp_path).hello.own_seq == 8
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_round_of_several_slots_has_the_steps_of_all(
+    tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch, slots: int
+) -> None:
+    daemon = Daemon()
+    daemon.accept_rounds(3)
+    daemon.tell(protocol.SetMode("train"))
+    worker = make(tmp_path, daemon)
+    monkeypatch.setattr(worker._pace, "note", lambda seconds: None)
+    worker._pace.slots = slots
+    most = Genesis.from_wire(worker._genesis.to_wire()).round_steps
+    assert most is not None and most < 1.0 / 0.01 / 2, "in a slot of the clock there is time for more steps"
+    worker.run()
+    first, *others = [done.samples // 16 for done in daemon.of(protocol.RoundDone)]
+    assert others == [most * slots] * 2
+    assert most <= first <= most * slots, "it started at any time"
+    report = daemon.final
+    assert (report.slots_per_round, report.rounds) == (slots, 3)
+
+
 def test_the_daemon_is_heard_while_a_round_waits_for_its_answer(tmp_path: Path, clock: None) -> None:
     one, two = rounds(2)
     daemon = Daemon()
