@@ -521,6 +521,8 @@ class Coordinator:
         assert self.ledger is not None
         entry = Entry.of(signed)
         rivals = self.ledger.rivals(entry)
+        if rivals:
+            self.ledger.forked.add(entry.author)
         actions = [*self._report(entry.author), *self._drop(rivals)] if rivals else []
         self._add(entry, now)
         return [*actions, self._store(signed, blocks)]
@@ -681,7 +683,8 @@ class Coordinator:
             return Goal("the swarm had parted, and the other side has done more", ledger.swarm, self.genesis, cut)
         # The trainer must be up: what it holds decides whether anything is missing.
         newest = adoption.most_attested(members, ledger.closed)
-        floors = [p.heartbeat.floor for p in members if p.connected and p.heartbeat is not None]
+        beats = [p.heartbeat for p in members if p.connected and p.heartbeat is not None]
+        floors = [beat.floor for beat in beats if beat.settled and beat.settled[-1].index > ledger.closed]
         self._behind = bool(floors) and min(floors) > ledger.closed
         if newest is not None and lasting("behind", holds=self._behind, now=now):
             why = "the others have settled far more than this node has"

@@ -54,6 +54,8 @@ class Ledger:
         self.chain: dict[int, bytes] = {c.index: c.cid for c in (*floor.lineage, floor.id)} if floor else {}
         """CIDs of the settled cuts, as far back as an update may stand on them."""
         self.vector = VersionVector()
+        self.forked: set[bytes] = set()
+        """Authors who signed two updates for one slot or under one number."""
         self._slot_tolerance = slot_tolerance
         self._intervals: dict[int, dict[UpdateId, Entry]] = {}
         self._slots: dict[tuple[bytes, int], Entry] = {}
@@ -88,6 +90,7 @@ class Ledger:
         if self.is_foreign(entry):
             return Refusal.OTHER_LINEAGE
         if not self._wins(entry):
+            self.forked.add(entry.author)
             return Refusal.CONFLICT
         if not self.vector.has_room(entry.author, entry.seq):
             return Refusal.CROWDED
@@ -345,21 +348,22 @@ class Ledger:
     def missing_at(self, request: SyncRequest) -> list[Entry]:
         """The updates that the sender of this request lacks and may still take, oldest slot first.
 
-        Where an author's numbers are the same on both sides and the contents are not, all of that author's.
+        Where the contents differ under the same numbers, or an author is known to sign twice, all of that author's.
         """
         theirs: dict[bytes, bytes] = dict(request.sums)
         above = [entry for entry in self._slots.values() if entry.slot > request.floor]
         lacking = [entry for entry in above if entry.id not in request.vector]
-        incomplete = {entry.author for entry in lacking}
+        held = self._author_sums(request.floor)
+        for entry in lacking:
+            rest = int.from_bytes(held[entry.author]) - int.from_bytes(entry.digest[:8])
+            held[entry.author] = (rest % 2**64).to_bytes(8)
         differing = {
             author
-            for author, total in self._author_sums(request.floor).items()
-            if author not in incomplete and theirs.get(author, total) != total and self._same_numbers(author, request)
+            for author, total in held.items()
+            if theirs.get(author, bytes(8)) != total
+            and (author in self.forked or self.vector.last(author) >= request.vector.last(author))
         }
-        return _ordered([*lacking, *(entry for entry in above if entry.author in differing)])
-
-    def _same_numbers(self, author: bytes, request: SyncRequest) -> bool:
-        return self.vector.last(author) >= request.vector.last(author)
+        return _ordered({*lacking, *(entry for entry in above if entry.author in differing)})
 
     def statistics(self) -> LedgerStatistics:
         """Figures for the status endpoint."""
