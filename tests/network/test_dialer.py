@@ -25,7 +25,7 @@ class World:
 
     def __init__(self, own: str = MIDDLE) -> None:
         self.counters = Counters()
-        self.dialer = Dialer(own, self.counters, set(), seed=1)
+        self.dialer = Dialer(own, self.counters, seed=1)
         self.connected: set[str] = set()
         self.open: set[Address] = set()
         self.calls: list[tuple[float, Address]] = []
@@ -84,19 +84,25 @@ async def test_the_smaller_id_dials_and_the_other_waits_but_dials_too(autojump_c
     assert 2.0 <= first[SMALL] < 3.0
 
 
-async def test_connected_and_blocked_peers_and_ourselves_are_not_dialled(autojump_clock: MockClock) -> None:
+async def test_connected_peers_and_ourselves_are_not_dialled(autojump_clock: MockClock) -> None:
     world = World()
     world.connected.add(LARGE)
-    blocked = Dialer(MIDDLE, world.counters, {SMALL})
-    for dialer in (world.dialer, blocked):
-        dialer.add([at(MIDDLE)], Source.GIVEN, trio.current_time())
-    world.dialer.add([at(LARGE)], Source.GIVEN, trio.current_time())
-    blocked.add([at(SMALL)], Source.GIVEN, trio.current_time())
-    with trio.move_on_after(600):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(world.dialer.run, world.dial, world.connected, 40)
-            nursery.start_soon(blocked.run, world.dial, set(), 40)
+    world.dialer.add([at(MIDDLE), at(LARGE)], Source.GIVEN, trio.current_time())
+    await world.run_for(600)
     assert world.calls == []
+
+
+async def test_an_address_that_leads_nowhere_any_more_is_not_remembered(autojump_clock: MockClock) -> None:
+    world = World()
+    world.dialer.add([at(LARGE, 1), at(LARGE, 2), at(SMALL, 3)], Source.WORKED, trio.current_time())
+    world.open.add(at(LARGE, 1))
+    await world.run_for(10)
+    assert world.dialer.worked() == {LARGE: [str(at(LARGE, 1))]}
+    world.open.clear()
+    world.connected.clear()
+    world.dialer.lost(LARGE, trio.current_time())
+    await world.run_for(10)
+    assert world.dialer.worked() == {}
 
 
 async def test_a_lost_peer_is_dialled_again_at_once(autojump_clock: MockClock) -> None:

@@ -48,11 +48,15 @@ class Candidate:
     failures: int = 0
     due: float = math.inf
     dialling: bool = False
+    proven: set[Address] = field(default_factory=set)
+    """Those that led to the peer, in this run, when they were dialled last."""
 
     def add(self, address: Address, source: Source) -> None:
         self.addresses[address] = max(source, self.addresses.pop(address, source))
         while len(self.addresses) > MAX_ADDRESSES:
-            del self.addresses[min(self.addresses, key=self.addresses.__getitem__)]
+            weakest = min(self.addresses, key=self.addresses.__getitem__)
+            del self.addresses[weakest]
+            self.proven.discard(weakest)
 
     def ordered(self) -> list[Address]:
         """The most trusted first; among equals the newest."""
@@ -67,10 +71,9 @@ class Candidate:
 class Dialer:
     """Keeps connections to all candidates: jittered exponential backoff, few dials at once, never ourselves."""
 
-    def __init__(self, own: str, counters: Counters, blocked: Collection[str], seed: int | None = None) -> None:
+    def __init__(self, own: str, counters: Counters, seed: int | None = None) -> None:
         self._own = own
         self._counters = counters
-        self._blocked = blocked
         self._random = random.Random(seed)
         self._candidates: dict[str, Candidate] = {}
         self._wake = trio.Event()
@@ -117,13 +120,12 @@ class Dialer:
             self._wake.set()
 
     def worked(self) -> dict[str, list[str]]:
-        """Addresses that led to their peer in this run or were remembered from an earlier one."""
-        found: dict[str, list[str]] = {}
-        for candidate in self._candidates.values():
-            proven = [a for a, source in candidate.addresses.items() if source >= Source.WORKED]
-            if proven:
-                found[candidate.peer] = [str(address.of(candidate.peer)) for address in proven]
-        return found
+        """Addresses that led to their peer in this run, when they were dialled last."""
+        return {
+            candidate.peer: [str(a.of(candidate.peer)) for a in candidate.addresses if a in candidate.proven]
+            for candidate in self._candidates.values()
+            if candidate.proven
+        }
 
     async def run(self, dial: Dial, connected: Collection[str], max_connections: int) -> None:
         """Dial for ever. `dial` connects to one address (with its peer id) or raises NetworkError."""
@@ -144,7 +146,7 @@ class Dialer:
                     await self._wake.wait()
 
     def _wanted(self, candidate: Candidate, connected: Collection[str]) -> bool:
-        return not candidate.dialling and candidate.peer not in connected and candidate.peer not in self._blocked
+        return not candidate.dialling and candidate.peer not in connected
 
     async def _dial(self, candidate: Candidate, dial: Dial) -> None:
         try:
@@ -155,10 +157,12 @@ class Dialer:
                         await dial(address.of(candidate.peer))
                 except (NetworkError, trio.TooSlowError) as error:
                     self._counters.dial_failures += 1
+                    candidate.proven.discard(address)
                     _log.debug("could not reach %s at %s: %s", candidate.peer, address, error)
                 else:
                     candidate.failures = 0
                     candidate.add(address, Source.WORKED)
+                    candidate.proven.add(address)
                     break
             else:
                 candidate.failures += 1
