@@ -6,34 +6,35 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import get_args
 
 import trio
 
-from learnae import protocol, wire
-from learnae.cid import raw_cid
+from learnae import protocol
 from learnae.coordinator import Coordinator, actions, events
 from learnae.errors import NetworkError, StoreError, TaskError, WireError
 from learnae.genesis import Genesis
-from learnae.ledger import Entry, Refusal
+from learnae.ledger import Applied, Refusal
 from learnae.peer import peer_id, public_key
-from learnae.vector import UpdateId, VersionVector
-from learnae.wire import BlockReply, BlockRequest, GenesisReply, GenesisRequest, Part, SyncReply
 from learnaed import logs, protocols
+from learnaed.asker import Asker
 from learnaed.network import Network
-from learnaed.store import Kept, Store
-from learnaed.trainer.supervisor import Trainer
+from learnaed.patience import Patience
+from learnaed.payloads import Payloads
+from learnaed.snapshots import Download, Progress, Shelf
+from learnaed.store import Change, Store
+from learnaed.trainer.supervisor import Item, Trainer
 
 _TICK = 0.25
 _TICKS_PER_LOOK = 20
 """Network interfaces come and go; asking the system which there are costs more than a tick."""
 _QUEUE = 4096
 """Most messages of others that may wait; beyond it they are dropped, and repair brings the updates later."""
-_BLOCKS_AT_ONCE = 3
-
-T = TypeVar("T")
+_LARGEST_HEADER = 16 * 1024 * 1024
+_CHANGES = get_args(Change)
 
 log = logs.get("driver")
 
@@ -50,14 +51,16 @@ class DriverStatistics:
 class Driver:
     """Runs one coordinator.
 
-    Events are handled one by one, and the actions of each are carried out in order before the next: an update is
-    durable before it is announced, and before the trainer adds it. Exchanges with peers run beside that.
+    Events are handled one by one, and the actions of each are carried out in order before the next: what changes the
+    store is durable before anything is announced to others or told to the trainer. Exchanges with peers run beside
+    that.
     """
 
     def __init__(
         self,
         coordinator: Coordinator,
         store: Store,
+        shelf: Shelf,
         network: Network,
         *,
         notify: Callable[[str, str], None],
@@ -71,13 +74,19 @@ class Driver:
         self.rounds = 0
         self._coordinator = coordinator
         self._store = store
+        self._shelf = shelf
         self._network = network
         self._notify = notify
         self._last_round = last_round
         self._clock = clock
         self._send, self._receive = trio.open_memory_channel[tuple[float, events.Event]](math.inf)
+        self._patiently = Patience(notify)
+        self._asker = Asker(network, coordinator.refused)
+        self._payloads = Payloads(store, self._patiently, self._asker, self._connected, notify)
+        self._download: Download | None = None
+        self._downloading: trio.CancelScope | None = None
+        self._loaded: bytes | None = None
         self._events = 0
-        self._store_failures = 0
         self._addresses: tuple[str, ...] = ()
         self._topic: str | None = None
 
@@ -87,8 +96,12 @@ class Driver:
         """Queue an event, with the time at which it happened: it may wait while the disk is slow."""
         self._send.send_nowait((self._clock(), event))
 
+    @property
+    def _queued(self) -> int:
+        return self._send.statistics().current_buffer_used
+
     def _post_from_outside(self, kind: Callable[[bytes, bytes], events.Event], data: bytes, peer: str) -> None:
-        if self._send.statistics().current_buffer_used >= _QUEUE:
+        if self._queued >= _QUEUE:
             self._coordinator.refused[Refusal.OVERLOAD] += 1
             return
         try:
@@ -104,6 +117,9 @@ class Driver:
             return  # A libp2p node with another kind of key is none of ours.
         self.post(events.PeerConnected(key) if connected else events.PeerDisconnected(key))
 
+    def _connected(self) -> list[bytes]:
+        return [peer.key for peer in self._coordinator.peers if peer.connected]
+
     def lost_trainer(self) -> None:
         """The trainer process ended without being asked to."""
         self._notify("warning", "the trainer process ended; it is started again and resumes from its saved state")
@@ -115,16 +131,10 @@ class Driver:
             case protocol.Hello():
                 await self._trainer_ready(message)
             case protocol.RoundDone():
-                self.post(
-                    events.RoundFinished(
-                        tuple(message.parts),
-                        message.samples,
-                        message.share,
-                        message.norm,
-                        message.loss,
-                        message.after,
-                    )
-                )
+                fields = (message.samples, message.share, message.norm, message.loss, message.after, message.loads)
+                self.post(events.RoundFinished(tuple(message.parts), *fields))
+            case protocol.CutTaken():
+                self.post(events.CutTaken(message.index, message.token, message.weights, message.size))
             case protocol.Report():
                 self._take_report(message)
             case protocol.Finished():
@@ -135,19 +145,30 @@ class Driver:
                 self._notify("warning", message.text)
             case protocol.Failed():
                 self._notify("error", message.message)
+                if self._loaded is not None:
+                    await trio.to_thread.run_sync(self._shelf.discard_damaged, self._loaded)
             case _:
                 log.warning("unexpected message from the trainer", kind=type(message).__name__)
 
     async def _trainer_ready(self, hello: protocol.Hello) -> None:
         try:
-            genesis, applied = Genesis.from_wire(hello.genesis), VersionVector.from_wire(hello.applied)
+            genesis = Genesis.from_wire(hello.genesis)
         except WireError as error:
             raise TaskError(f"the task cannot be shared: {error}. Correct the task, or its slot_seconds") from error
-        swarm = genesis.swarm_id(self._coordinator.topic)
-        known = await self._patiently(self._store.entries, swarm)
+        snapshots = await trio.to_thread.run_sync(self._shelf.open, Path(hello.snapshots))
+        kept = await self._patiently(self._store.kept, genesis.swarm_id(self._coordinator.topic))
         self.rounds = hello.rounds
         log.info("trainer ready", parameters=hello.parameters, local_tensors=hello.local, rounds=hello.rounds)
-        self.post(events.TrainerReady(genesis, applied, known))
+        self.post(
+            events.TrainerReady(
+                genesis,
+                hello.base,
+                hello.total,
+                tuple(Applied(*row) for row in hello.applied),
+                hello.own_seq,
+                replace(kept, snapshots=snapshots),
+            )
+        )
 
     def _take_report(self, report: protocol.Report) -> None:
         for alarm in report.alarms if self.report is None or report.alarms != self.report.alarms else ():
@@ -163,7 +184,11 @@ class Driver:
     # --- the loop
 
     async def run(self) -> None:
-        """Handle events until cancelled."""
+        """Handle events until cancelled.
+
+        Raises:
+            DamagedStore: the database is damaged.
+        """
         self._network.subscribe(
             protocols.peers_topic(self._coordinator.topic), partial(self._post_from_outside, events.HeartbeatHeard)
         )
@@ -171,20 +196,38 @@ class Driver:
             nursery.start_soon(self._tick)
             async for now, event in self._receive:
                 self._events += 1
-                if isinstance(event, events.TrainerReady) and self.trainer is not None:
-                    self.trainer.begin()
-                todo = self._coordinator.handle(event, now)
-                kept = [_kept(action) for action in todo if isinstance(action, actions.Store)]
-                if kept:
-                    await self._patiently(self._store.add, kept)
+                todo = self._coordinator.handle(await self._prepared(event), now)
+                changes = [action for action in todo if isinstance(action, _CHANGES)]
+                if changes:
+                    await self._patiently(self._store.carry_out, changes)
                 for action in todo:
                     self._perform(action, nursery)
+                    if isinstance(action, actions.Prune):
+                        await self._clear_shelf(action)
+
+    async def _prepared(self, event: events.Event) -> events.Event:
+        """Do what must be done when the coordinator gets to know of an event, and not earlier."""
+        match event:
+            case events.TrainerReady():
+                self._loaded = None
+                if self.trainer is not None:
+                    self.trainer.begin()
+            case events.CutTaken(weights=bytes() as cid) if not await trio.to_thread.run_sync(self._shelf.add, cid):
+                return replace(event, weights=None)
+            case events.SnapshotFetched(weights=cid, ok=True):
+                return replace(event, ok=await trio.to_thread.run_sync(self._shelf.add, cid))
+        return event
+
+    async def _clear_shelf(self, prune: actions.Prune) -> None:
+        wanted = [*prune.snapshots, *([self._download.progress.cid] if self._download else ())]
+        await trio.to_thread.run_sync(self._shelf.keep_only, wanted)
 
     async def _tick(self) -> None:
         for count in itertools.count():
             if count % _TICKS_PER_LOOK == 0:
                 self._look_at_addresses()
-            self.post(events.Tick())
+            if self._queued < _QUEUE:
+                self.post(events.Tick())
             await trio.sleep(_TICK)
 
     def _look_at_addresses(self) -> None:
@@ -198,9 +241,17 @@ class Driver:
     def _perform(self, action: actions.Action, nursery: trio.Nursery) -> None:
         match action:
             case actions.Apply():
-                self._tell(action.update)
+                self._tell(self._payloads.add(self._swarm, action.entry, action.ratio))
+            case actions.Unapply():
+                self._tell(self._payloads.remove(self._swarm, action.entry))
+            case actions.TakeCut():
+                self._tell(self._payloads.cut(self._swarm, action.index, action.token, action.minus))
             case actions.Accept():
-                self._tell(protocol.Accepted(*action.update))
+                self._accept(action)
+            case actions.Forget():
+                self._tell(protocol.Forget(action.slot, action.base, action.total))
+            case actions.LoadCut():
+                self._load(action)
             case actions.Train():
                 self._tell(protocol.SetMode(action.mode.value))
             case actions.SetShare():
@@ -217,6 +268,10 @@ class Driver:
                 nursery.start_soon(self._fetch, action)
             case actions.AskGenesis():
                 nursery.start_soon(self._ask_genesis, action.peer)
+            case actions.FetchManifest():
+                nursery.start_soon(self._fetch_manifest, action)
+            case actions.FetchSnapshot():
+                nursery.start_soon(self._fetch_snapshot, action)
             case actions.LearnAddresses():
                 self._network.learn_addresses(peer_id(action.peer), action.addresses)
             case actions.Notice():
@@ -224,26 +279,30 @@ class Driver:
             case actions.Leave():
                 self.left.set()
 
-    def _tell(self, item: protocol.TrainerMessage | UpdateId) -> None:
+    @property
+    def _swarm(self) -> bytes:
+        ledger = self._coordinator.ledger
+        assert ledger is not None
+        return ledger.swarm
+
+    def _tell(self, item: Item) -> None:
         if self.trainer is not None:
             self.trainer.tell(item)
 
-    async def _patiently(self, method: Callable[..., T], *arguments: object) -> T:
-        """Call a method of the store until it succeeds: what is not durable may not be announced or added."""
-        while True:
-            try:
-                return await trio.to_thread.run_sync(partial(method, *arguments))
-            except StoreError as error:
-                self._store_failures += 1
-                self._notify("error", f"{error}; waiting, and trying again")
-                await trio.sleep(5.0)
+    def _accept(self, action: actions.Accept) -> None:
+        entry = action.entry
+        if entry is None:
+            self._tell(protocol.Accepted(b"", 0, b"", 0, None))
+        else:
+            self._tell(protocol.Accepted(entry.author, entry.seq, entry.digest, entry.slot, action.ratio))
 
-    async def load(self, update: UpdateId) -> protocol.Add:
-        """The trainer's message for a stored update."""
-        ledger = self._coordinator.ledger
-        assert ledger is not None
-        found, parts = await self._patiently(self._store.payload, ledger.swarm, *update)
-        return protocol.Add(update[0], update[1], found.samples, parts)
+    def _load(self, action: actions.LoadCut) -> None:
+        if self.trainer is not None:
+            # Whatever waits was about the weights that are given up now; its payloads may be gone.
+            self.trainer.forget_units()
+        self._loaded = action.weights
+        path = str(self._shelf.path(action.weights))
+        self._tell(protocol.Load(path, action.base, action.total, action.samples))
 
     def _join(self, action: actions.JoinSwarm) -> None:
         if self._topic is not None:
@@ -261,40 +320,46 @@ class Driver:
 
     # --- exchanges with peers
 
-    async def _ask(self, peer: bytes, name: str, request: wire.Message, kind: type[Any]) -> Any:
-        """The reply of a peer, or None with the reason in the log."""
-        try:
-            body = await self._network.request(peer_id(peer), name, wire.pack(request), max_reply=wire.MAX_REPLY)
-            return wire.unpack(kind, body)
-        except NetworkError as error:
-            log.debug("no answer", peer=peer_id(peer), protocol=name, why=error)
-        except WireError as error:
-            self._coordinator.refused[Refusal.MALFORMED] += 1
-            log.warning("malformed answer", peer=peer_id(peer), protocol=name, why=error)
-        return None
-
     async def _sync(self, action: actions.Sync) -> None:
-        reply: SyncReply | None = await self._ask(action.peer, protocols.SYNC, action.request, SyncReply)
-        self.post(events.SyncReplied(action.peer, reply))
+        self.post(events.SyncReplied(action.peer, await self._asker.sync(action.peer, action.request)))
 
     async def _ask_genesis(self, peer: bytes) -> None:
-        reply: GenesisReply | None = await self._ask(peer, protocols.GENESIS, GenesisRequest(), GenesisReply)
-        self.post(events.GenesisHeard(peer, reply.genesis if reply else None))
+        self.post(events.GenesisHeard(peer, await self._asker.genesis(peer)))
 
     async def _fetch(self, action: actions.Fetch) -> None:
-        blocks: list[bytes] = []
-        while len(blocks) < len(action.parts):
-            wanted = action.parts[len(blocks) : len(blocks) + _BLOCKS_AT_ONCE]
-            request = BlockRequest(tuple(part.cid for part in wanted))
-            reply: BlockReply | None = await self._ask(action.peer, protocols.BLOCK, request, BlockReply)
-            if reply is None or not reply.blocks or not all(reply.blocks):
-                self.post(events.BlocksFetched(action.update, action.peer, None))
-                return
-            given = reply.blocks[: len(wanted)]
-            blocks += given
-            if [Part(raw_cid(block), len(block)) for block in given] != list(wanted[: len(given)]):
-                break  # No need to collect the rest of a lie; the coordinator sees that it is one.
-        self.post(events.BlocksFetched(action.update, action.peer, tuple(blocks)))
+        blocks = await self._payloads.fetch(action.peer, action.parts)
+        self.post(events.BlocksFetched(action.update, action.peer, blocks))
+
+    async def _fetch_manifest(self, action: actions.FetchManifest) -> None:
+        blocks = await self._asker.blocks(action.peer, [action.cid])
+        self.post(events.ManifestFetched(action.peer, action.cid, blocks[0] if blocks else None))
+
+    async def _fetch_snapshot(self, action: actions.FetchSnapshot) -> None:
+        """One at a time: the coordinator asks for another one when it has changed its mind."""
+        if self._download is not None and self._download.progress.cid == action.weights:
+            return
+        genesis = self._coordinator.genesis
+        assert genesis is not None
+        limit = 4 * genesis.layout.size + _LARGEST_HEADER
+        download = Download(self._shelf.directory, action.weights, action.holders, self._asker.blocks, limit)
+        if self._downloading is not None:
+            self._downloading.cancel()
+        with trio.CancelScope() as scope:
+            self._download, self._downloading = download, scope
+            try:
+                await download.run()
+                ok = True
+            except (NetworkError, StoreError) as error:
+                self._notify("warning", str(error))
+                ok = False
+            if self._download is download:
+                self._download, self._downloading = None, None
+            self.post(events.SnapshotFetched(action.weights, ok))
+
+    @property
+    def download(self) -> Progress | None:
+        """The snapshot that is being fetched, if one is."""
+        return self._download.progress if self._download is not None else None
 
     # --- the end
 
@@ -305,10 +370,4 @@ class Driver:
 
     def statistics(self) -> DriverStatistics:
         """Figures for the status endpoint."""
-        return DriverStatistics(self._send.statistics().current_buffer_used, self._events, self._store_failures)
-
-
-def _kept(action: actions.Store) -> Kept:
-    update = action.update
-    entry = Entry(action.author, update.seq, update.slot, update.samples, action.digest)
-    return action.swarm, entry, action.envelope, action.blocks
+        return DriverStatistics(self._queued, self._events, self._patiently.failures)

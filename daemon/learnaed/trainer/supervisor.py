@@ -13,7 +13,6 @@ import trio
 
 from learnae import protocol
 from learnae.errors import LearnaeError, TaskError
-from learnae.vector import UpdateId
 from learnaed import logs
 
 STOP_SECONDS = 3.0
@@ -25,7 +24,15 @@ _STEADY = 60.0
 
 log = logs.get("trainer")
 
-Item = protocol.TrainerMessage | UpdateId
+Send = Callable[[protocol.TrainerMessage], Awaitable[None]]
+Unit = Callable[[Send], Awaitable[None]]
+"""Sends messages that belong together, an update and its pieces for instance. It is called when the process is ready
+to take them, so that payloads do not pile up in memory, and nothing else is sent in between."""
+Item = protocol.TrainerMessage | Unit
+
+
+class Undeliverable(LearnaeError):
+    """Raised by a unit that cannot be sent as a whole any more: the process is started again, with a state to match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,6 @@ class Trainer:
 
     Args:
         setup: what to train.
-        load: makes the `Add` of a stored update; called when the process is ready to take it, so that payloads do not
-            pile up in memory.
         hear: takes each message of the process, in order.
         lost: called when the process has ended without being asked to.
         command: what to start.
@@ -55,13 +60,11 @@ class Trainer:
         self,
         setup: protocol.Setup,
         *,
-        load: Callable[[UpdateId], Awaitable[protocol.Add]],
         hear: Callable[[protocol.TrainerMessage], Awaitable[None]],
         lost: Callable[[], None],
         command: Sequence[str] = WORKER,
     ) -> None:
         self._setup = setup
-        self._load = load
         self._hear = hear
         self._lost = lost
         self._command = command
@@ -82,10 +85,14 @@ class Trainer:
         self._ready = True
 
     def tell(self, item: Item) -> None:
-        """Queue a message, or the id of a stored update, for the process; dropped while there is none."""
+        """Queue a message or a unit for the process; dropped while there is none."""
         if self._ready:
             self._items.append(item)
             self._wake.set()
+
+    def forget_units(self) -> None:
+        """Take back the units that wait: what they are about is not wanted any more."""
+        self._items = deque(item for item in self._items if not callable(item))
 
     async def stop(self) -> None:
         """Ask the process to save its state and exit; kill it after three seconds, or at once while it still loads."""
@@ -185,16 +192,24 @@ class Trainer:
                 await pipe.aclose()
 
     async def _send_all(self, process: trio.Process) -> None:
-        assert process.stdin is not None
+        pipe = process.stdin
+        assert pipe is not None
+
+        async def send(message: protocol.TrainerMessage) -> None:
+            await pipe.send_all(protocol.to_frame(message))
+
         try:
-            await process.stdin.send_all(protocol.to_frame(self._setup))
+            await send(self._setup)
             while True:
                 while self._items:
                     item = self._items.popleft()
-                    message = await self._load(item) if isinstance(item, tuple) else item
-                    await process.stdin.send_all(protocol.to_frame(message))
+                    await (item(send) if callable(item) else send(item))
                 self._wake = trio.Event()
                 await self._wake.wait()
+        except Undeliverable as error:
+            self._last_error = str(error)
+            process.kill()  # Half of a unit may have been sent.
+            await trio.sleep_forever()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # The process is gone; the reading side sees that too and ends this life.
             await trio.sleep_forever()

@@ -1,0 +1,144 @@
+"""The snapshots on disk, each a file with its links block beside it: found, served by block, deleted; see `service`."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from learnae.cid import CID_BYTES, raw_cid
+from learnae.errors import StoreError, WireError
+from learnae.snapshot import LEAF, links_path, parse_links, read, snapshot_path
+from learnaed import logs
+
+_STRIDE = CID_BYTES + 2
+"""Bytes from one leaf's CID to the next in a links block, whose end they are."""
+
+log = logs.get("snapshots")
+
+
+class _Known(NamedTuple):
+    links: bytes
+    leaves: int
+
+
+class Shelf:
+    """The complete snapshots in one directory. Safe to use from several threads; its methods wait for the disk.
+
+    It holds 38 bytes for each leaf of 256 KiB. What the trainer has written counts from `add` on: before, it is left
+    alone.
+    """
+
+    def __init__(self) -> None:
+        self._directory: Path | None = None
+        self._known: dict[bytes, _Known] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def directory(self) -> Path:
+        """Where the snapshots lie."""
+        assert self._directory is not None, "the trainer says where, when it is ready"
+        return self._directory
+
+    @property
+    def cids(self) -> frozenset[bytes]:
+        """The snapshots."""
+        return frozenset(self._known)
+
+    def open(self, directory: Path) -> frozenset[bytes]:
+        """Look into a directory; the snapshots that are complete there. What is left of others is deleted."""
+        with self._lock:
+            self._directory = directory
+            self._known = {}
+        for path in directory.glob("*.links"):
+            try:
+                links = path.read_bytes()
+                if not self._add(raw_cid(links)):
+                    log.warning("an incomplete snapshot is deleted", path=path)
+                    path.unlink()
+            except OSError as error:
+                log.warning("a snapshot cannot be read", path=path, why=error)
+        return self.cids
+
+    def add(self, cid: bytes) -> bool:
+        """A snapshot was written; False if it is not there, or not whole."""
+        try:
+            return self._add(cid)
+        except OSError as error:
+            log.warning("a snapshot cannot be read", why=error)
+            return False
+
+    def _add(self, cid: bytes) -> bool:
+        data = links_path(self.directory, cid).read_bytes()
+        file = snapshot_path(self.directory, cid)
+        try:
+            links = parse_links(data)
+        except WireError:
+            return False
+        if raw_cid(data) != cid or not file.exists() or file.stat().st_size != links.size:
+            return False
+        with self._lock:
+            self._known = self._known | {cid: _Known(data, len(links.leaves))}
+        return True
+
+    def path(self, cid: bytes) -> Path:
+        """The file of a snapshot."""
+        return snapshot_path(self.directory, cid)
+
+    def block(self, cid: bytes) -> bytes | None:
+        """A links block or a leaf; None if it is not here or no longer what its name says."""
+        known = self._known
+        if cid in known:
+            return known[cid].links
+        for name, (links, leaves) in known.items():
+            at = links.find(cid)
+            if at < 0:
+                continue
+            number = leaves - (len(links) - at + 2) // _STRIDE
+            with contextlib.suppress(OSError), self.path(name).open("rb") as file:
+                file.seek(number * LEAF)
+                leaf = file.read(LEAF)
+                if raw_cid(leaf) == cid:
+                    return leaf
+        return None
+
+    def discard_damaged(self, cid: bytes) -> bool:
+        """Delete this snapshot if it is not what its name says; whether it was."""
+        try:
+            for _ in read(self.path(cid)):
+                pass
+            return False
+        except StoreError as error:
+            log.warning("a damaged snapshot is deleted", why=error)
+            self._delete(cid)
+            return True
+
+    def keep_only(self, wanted: Iterable[bytes]) -> None:
+        """Delete all snapshots but these, drafts of others included."""
+        kept = frozenset(wanted)
+        for cid in self.cids - kept:
+            self._delete(cid)
+        drafts = {draft_path(self.directory, cid) for cid in kept}
+        for path in self.directory.glob(f"*{_DRAFT}"):
+            if path not in drafts:
+                path.unlink(missing_ok=True)
+
+    def _delete(self, cid: bytes) -> None:
+        with self._lock:
+            self._known = {name: known for name, known in self._known.items() if name != cid}
+        try:
+            # First of all the links: without them there is no snapshot.
+            links_path(self.directory, cid).unlink(missing_ok=True)
+            self.path(cid).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("a snapshot cannot be deleted", why=error)
+
+
+_DRAFT = ".partial"
+
+
+def draft_path(directory: Path, cid: bytes) -> Path:
+    """Where a snapshot lies that is not complete yet."""
+    return snapshot_path(directory, cid).with_suffix(_DRAFT)
