@@ -117,9 +117,8 @@ class Cuts:
         return [TakeCut(interval, self._token, tuple(ledger.entries_after(interval)))]
 
     @staticmethod
-    def _settled(ledger: Ledger, interval: int) -> CutId | None:
-        lineage = ledger.lineage(interval, ())
-        return lineage[-1] if lineage else None
+    def _settled(ledger: Ledger, interval: int) -> list[CutId]:
+        return list(ledger.lineage(interval, ())[-1:])
 
     def taken(self, token: int, weights: bytes | None, size: int) -> None:
         """The trainer's answer; without weights it is asked again after a while."""
@@ -205,7 +204,7 @@ class Cuts:
     def correct(
         self, ledger: Ledger, members: list[Peer], slot_seconds: float, now: float
     ) -> tuple[list[Action], Correction | None]:
-        """Compare the oldest unsettled cut with what the others attest."""
+        """Compare the oldest cut that is disputed with what the others attest."""
         voters = [peer for peer in members if peer.key in self._electorate]
         attested = {cut for peer in voters for cut in peer.cuts() if cut.index > ledger.closed}
         indices = {cut.index for cut in attested} | self.own.keys()
@@ -217,9 +216,10 @@ class Cuts:
                 self._split_since.setdefault(interval, now)
             else:
                 self._split_since.pop(interval, None)
-        if not indices or not self.frozen(min(indices), slot_seconds, now):
+        disputed = [interval for interval in indices if self.frozen(interval, slot_seconds, now)]
+        if not disputed:
             return [], None
-        interval = min(indices)
+        interval = min(disputed)
         own = self.own.get(interval)
         cuts = {cut for cut in attested if cut.index == interval} | ({own.id} if own is not None else set())
         votes = {cut: self._votes(cut, members) & self._electorate for cut in cuts}
@@ -239,7 +239,8 @@ class Cuts:
         self, ledger: Ledger, manifest: Manifest, holders: list[bytes], *, majority: bool
     ) -> Correction | None:
         rules = ledger.rules
-        if manifest.swarm != ledger.swarm or manifest.previous != self._settled(ledger, manifest.index):
+        shared = [cut for cut in manifest.lineage if cut.index <= ledger.closed]
+        if manifest.swarm != ledger.swarm or shared[-1:] != self._settled(ledger, manifest.index):
             return Correction([], frozenset(), holders, beyond=majority)
         extra = [
             entry
