@@ -1,0 +1,152 @@
+"""The swarm's history here: opened from the store, brought to the trainer, cut, settled, pruned; of the coordinator."""
+
+from __future__ import annotations
+
+from learnae.coordinator import events
+from learnae.coordinator.actions import Action, Apply, Forget, JoinSwarm, LoadCut, Prune, Unapply
+from learnae.coordinator.adoption import Goal
+from learnae.coordinator.intake import Intake
+from learnae.coordinator.meeting import Meeting
+from learnae.coordinator.memory import Memory
+from learnae.coordinator.peers import Peer
+from learnae.genesis import Genesis
+from learnae.ledger import Kept, Ledger
+from learnae.manifest import ZERO, Manifest
+
+SNAPSHOTS = 3
+"""How many settled snapshots are kept for others to join from."""
+
+
+class History:
+    """Keeps ledger, store and trainer at one history."""
+
+    def __init__(self, memory: Memory, intake: Intake, meeting: Meeting) -> None:
+        self._memory = memory
+        self._intake = intake
+        self._meeting = meeting
+
+    def open(self, genesis: Genesis, kept: Kept, now: float) -> list[Action]:
+        """Begin with what the store holds of the swarm of this genesis."""
+        memory = self._memory
+        swarm = genesis.swarm_id(memory.topic)
+        floor = Manifest.decode(kept.floor) if kept.floor is not None else None
+        settled = [Manifest.decode(data) for data in kept.manifests]
+        memory.genesis = genesis
+        memory.ledger = Ledger(swarm, genesis.rules, floor, memory.tolerance(genesis))
+        for entry in kept.entries:
+            memory.ledger.add(entry)
+        for manifest in settled:
+            memory.ledger.settle(manifest.id)
+        memory.ledger.reweigh()
+        memory.cuts.reset([floor, *settled] if floor is not None else settled)
+        memory.fetcher.forget()
+        memory.repair.record(memory.ledger.digest)
+        memory.joined_at = now
+        actions: list[Action] = [JoinSwarm(swarm, genesis)]
+        for peer in memory.peers:
+            actions += self._meeting.compare(peer, now, afresh=True)
+        return actions
+
+    def resume(self, event: events.TrainerReady, now: float) -> list[Action]:
+        """Bring a trainer that has just started to the state of the ledger."""
+        memory = self._memory
+        assert memory.ledger is not None and memory.genesis is not None
+        ledger = memory.ledger
+        horizon = ledger.rules.last_slot(ledger.floor.index) if ledger.floor is not None else -1
+        below = sum(int.from_bytes(a.digest) for a in event.applied if a.slot <= horizon)
+        total = (int.from_bytes(event.total) + below) % 2**256
+        stands = total == int.from_bytes(ledger.floor.total if ledger.floor is not None else ZERO)
+        if ledger.floor is None and event.base not in (None, memory.genesis.weights):
+            stands = False
+        if ledger.floor is None and event.base is None and memory.genesis != event.genesis:
+            stands = False
+        applied = {a.digest: a for a in event.applied if a.slot > horizon}
+        dropped = {entry.digest: entry for entry in event.kept.dropped}
+        held = {entry.digest: entry for entry in ledger.entries()}
+        strange = [digest for digest in applied if digest not in held]
+        if not stands or any(digest not in dropped for digest in strange):
+            return self._reload(now)
+        actions: list[Action] = [Unapply(dropped[digest]) for digest in strange]
+        if ledger.floor is not None:
+            actions.append(Forget(horizon, ledger.floor.cid, ledger.floor.total))
+        for entry in ledger.entries():
+            known, ratio = applied.get(entry.digest), ledger.ratio(entry)
+            if known is not None and known.ratio != ratio:
+                actions.append(Unapply(entry))
+            if known is None or known.ratio != ratio:
+                actions.append(Apply(entry, ratio))
+        return actions
+
+    def _reload(self, now: float) -> list[Action]:
+        """The trainer's weights are not those of the ledger: start from a snapshot."""
+        memory = self._memory
+        assert memory.ledger is not None and memory.genesis is not None
+        ledger = memory.ledger
+        on_disk = [m for _, m in sorted(memory.cuts.settled.items()) if m.weights in memory.snapshots]
+        if on_disk:
+            return self.load(on_disk[-1])
+        if ledger.floor is None and memory.genesis.weights in memory.snapshots:
+            return self.load(None)
+        newest = memory.cuts.newest_settled()
+        why = "the own weights are lost"
+        goal = Goal(why, ledger.swarm, memory.genesis, newest[-1] if newest else None, urgent=True)
+        memory.adoption.pursue(goal, now)
+        return []
+
+    def load(self, manifest: Manifest | None) -> list[Action]:
+        """Have the trainer go on from a cut whose snapshot is on disk (None: genesis), and replay what came after."""
+        memory = self._memory
+        assert memory.ledger is not None and memory.genesis is not None
+        memory.loads += 1
+        memory.own_entry = None
+        if manifest is None:
+            load = LoadCut(memory.genesis.weights, memory.genesis.weights, ZERO, 0)
+        else:
+            load = LoadCut(manifest.weights, manifest.cid, manifest.total, manifest.samples)
+        after = memory.ledger.entries_after(manifest.index if manifest is not None else -1)
+        memory.ledger.reweigh()
+        return [load, *(Apply(entry, memory.ledger.ratio(entry)) for entry in after)]
+
+    def follow_cuts(self, members: list[Peer], now: float) -> list[Action]:
+        """Take, settle and correct cuts; forget what lies far behind the settled ones."""
+        memory = self._memory
+        assert memory.ledger is not None and memory.genesis is not None
+        ledger, slot_seconds = memory.ledger, memory.genesis.slot_seconds
+        ready = memory.steering.ready and (memory.adoption.goal is None or not memory.adoption.goal.urgent)
+        actions = memory.cuts.take(ledger, slot_seconds, now + memory.offset(now), now, ready=ready)
+        electorate = memory.cuts.electorate(ledger, members, ledger.rules.interval(memory.slot(now)))
+        settled, voided = memory.cuts.settle(ledger, members, electorate, now)
+        actions += [*settled, *self._intake.drop(voided)]
+        asked, correction = memory.cuts.correct(ledger, members, slot_seconds, now)
+        actions += asked
+        if correction is not None:
+            actions += self._intake.drop(correction.extra)
+            if correction.missing and correction.holders:
+                memory.repair.ask(correction.holders[0], now)
+        memory.beyond = correction is not None and correction.beyond
+        return [*actions, *(self._prune() if settled else ())]
+
+    def _prune(self) -> list[Action]:
+        memory = self._memory
+        assert memory.ledger is not None
+        ledger, cuts = memory.ledger, memory.cuts
+        old = [i for i in cuts.settled if i <= ledger.closed - ledger.rules.staleness]
+        if not old or (ledger.floor is not None and max(old) <= ledger.floor.index):
+            return []
+        floor = cuts.settled[max(old)]
+        ledger.prune(floor)
+        cuts.settled = {i: manifest for i, manifest in cuts.settled.items() if i >= floor.index}
+        slot = ledger.rules.last_slot(floor.index)
+        actions: list[Action] = [self.prune_store(floor)]
+        if memory.steering.ready:
+            actions.append(Forget(slot, floor.cid, floor.total))
+        return actions
+
+    def prune_store(self, floor: Manifest) -> Prune:
+        """What may be deleted on disk once this cut is the floor."""
+        memory = self._memory
+        assert memory.ledger is not None
+        newest = [memory.cuts.settled[i] for i in sorted(memory.cuts.settled)][-SNAPSHOTS:]
+        kept = tuple(manifest.weights for manifest in (*newest, *memory.cuts.own.values()))
+        memory.snapshots.intersection_update(kept)
+        return Prune(memory.ledger.swarm, floor.id, memory.ledger.rules.last_slot(floor.index), memory.last_seq, kept)
