@@ -130,6 +130,11 @@ class Cuts:
                 del self._weights[next(iter(self._weights))]
             self._asked = None
 
+    def keep(self, snapshots: Iterable[bytes]) -> None:
+        """All other snapshots are deleted."""
+        kept = set(snapshots)
+        self._weights = {total: known for total, known in self._weights.items() if known[0] in kept}
+
     def trainer_lost(self) -> None:
         """Nobody answers what was asked."""
         self._asked = None

@@ -149,4 +149,5 @@ class History:
         newest = [memory.cuts.settled[i] for i in sorted(memory.cuts.settled)][-SNAPSHOTS:]
         kept = tuple(manifest.weights for manifest in (*newest, *memory.cuts.own.values()))
         memory.snapshots.intersection_update(kept)
+        memory.cuts.keep(kept)
         return Prune(memory.ledger.swarm, floor.id, memory.ledger.rules.last_slot(floor.index), memory.last_seq, kept)

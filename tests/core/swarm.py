@@ -230,7 +230,8 @@ class Node:
     def perform(self, action: actions.Action) -> None:
         match action:
             case actions.Apply():
-                assert action.entry.digest in self.disk.updates, "applied before it was stored"
+                stored = action.entry.digest in self.disk.updates or action.entry.digest in self.disk.dropped
+                assert stored, "applied before it was stored"
                 self.trainer.add(action.entry, action.ratio)
             case actions.Unapply():
                 self.trainer.remove(action.entry)
@@ -264,7 +265,8 @@ class Node:
             case actions.FetchManifest():
                 self.swarm.exchange(self, action.peer, lambda peer: self.fetch_manifest(peer, action))
             case actions.FetchSnapshot():
-                self.swarm.exchange(self, action.holders[0], lambda peer: self.fetch_snapshot(peer, action))
+                holder = self.swarm.random.choice(action.holders)
+                self.swarm.exchange(self, holder, lambda peer: self.fetch_snapshot(peer, action))
             case actions.AskGenesis():
                 self.swarm.exchange(
                     self,
@@ -293,8 +295,8 @@ class Node:
         if peer is None or ledger is None or ledger.swarm != action.request.swarm:
             return events.SyncReplied(action.peer, None)
         missing = ledger.missing_at(action.request)
-        envelopes = tuple(peer.disk.updates[entry.digest].envelope for entry in missing[:20])
-        return events.SyncReplied(action.peer, SyncReply(ledger.vector.copy(), envelopes, len(missing) > 20))
+        envelopes = tuple(peer.disk.updates[entry.digest].envelope for entry in missing[:100])
+        return events.SyncReplied(action.peer, SyncReply(ledger.vector.copy(), envelopes, len(missing) > 100))
 
     def fetch(self, peer: Node | None, action: actions.Fetch) -> events.Event:
         stored = peer.find(action.update) if peer is not None else None
