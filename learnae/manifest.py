@@ -64,7 +64,7 @@ class Manifest:
     lineage: tuple[CutId, ...]
     """The settled cuts before it, oldest first, as far back as `Rules.staleness` + 1 intervals."""
     first: int
-    """The swarm's first interval with an update."""
+    """The interval of the swarm's first cut."""
     intervals: tuple[Interval, ...]
     """The last intervals that have updates, oldest first, `Rules.window` + 1 of them; the last one is `index`."""
     total: bytes
@@ -109,7 +109,7 @@ class Manifest:
         before = [cut.index for cut in manifest.lineage]
         ascending = indices == sorted(set(indices)) and before == sorted(set(before))
         ascending = ascending and (not before or before[-1] < manifest.index)
-        if not indices or indices[-1] != manifest.index or not ascending or manifest.first > indices[0]:
+        if not indices or indices[-1] != manifest.index or not ascending or manifest.first > manifest.index:
             raise WireError("a manifest's intervals and lineage ascend, and the last interval is the cut's own")
         return manifest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from learnae.ledger.admission import Refusal
@@ -99,8 +99,9 @@ class Ledger:
     def is_fresh(self, entry: Entry) -> bool:
         """Whether the cut that the author's weights stand on precedes the update, and not by too much."""
         interval = self.rules.interval(entry.slot)
-        base = entry.base.index if entry.base else min(self.first, interval) - 1
-        return base < interval <= base + self.rules.staleness + 1
+        if entry.base is None:
+            return self.first is None or interval <= self.first + self.rules.staleness
+        return entry.base.index < interval <= entry.base.index + self.rules.staleness + 1
 
     def is_foreign(self, entry: Entry) -> bool:
         """Whether the author's weights stand on another history than the one settled here.
@@ -194,11 +195,9 @@ class Ledger:
         return self._sum.to_bytes(32)[:16]
 
     @property
-    def first(self) -> int:
-        """The first interval with an update; far in the future while there is none."""
-        if self.floor is not None:
-            return self.floor.first
-        return min(self._intervals, default=2**53)
+    def first(self) -> int | None:
+        """The interval of the swarm's first settled cut; None before it is settled."""
+        return self.floor.first if self.floor is not None else min(self.chain, default=None)
 
     def entries(self) -> list[Entry]:
         """Every update above the floor, oldest slot first."""
@@ -270,14 +269,15 @@ class Ledger:
         later = sum(total for i, total in self._sums.items() if i > interval)
         return ((self._sum - later) % 2**256).to_bytes(32)
 
-    def cut(self, interval: int, unsettled: Iterable[CutId], weights: bytes, size: int) -> Manifest:
+    def cut(self, interval: int, unsettled: Sequence[CutId], weights: bytes, size: int) -> Manifest:
         """The manifest of the cut at the end of an interval that has updates, after these `unsettled` ones."""
         below = [e for i, entries in self._intervals.items() if i <= interval for e in entries.values()]
+        before = [cut.index for cut in unsettled]
         return Manifest(
             swarm=self.swarm,
             index=interval,
             lineage=self.lineage(interval, unsettled),
-            first=self.first,
+            first=min(before, default=interval) if self.first is None else self.first,
             intervals=tuple(self._recent(interval, extra=1)),
             total=self.total(interval),
             updates=(self.floor.updates if self.floor else 0) + len(below),
@@ -301,11 +301,11 @@ class Ledger:
         """Close everything up to this cut, whose set is ours.
 
         Returns:
-            Later updates that stand on another history; they must be removed.
+            Later updates that stand on another history, or too far back; they must be removed.
         """
         self.closed = cut.index
         self.chain[cut.index] = cut.cid
-        return [entry for entry in self.entries_after(cut.index) if self.is_foreign(entry)]
+        return [e for e in self.entries_after(cut.index) if self.is_foreign(e) or not self.is_fresh(e)]
 
     def prune(self, floor: Manifest) -> None:
         """Forget the updates of this settled cut, one by one; its manifest stands for them from now on."""
