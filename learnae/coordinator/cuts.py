@@ -101,10 +101,11 @@ class Cuts:
                 self.own[interval] = manifest
                 actions.append(KeepCut(ledger.swarm, manifest.id, manifest.encode()))
                 continue
-            self.own.pop(interval, None)
+            # Later cuts name this one as their predecessor: they go with it.
+            self.own = {i: manifest for i, manifest in self.own.items() if i < interval}
             if ready:
                 actions += self._ask(ledger, interval, total, now)
-            break  # Later cuts name this one as their predecessor.
+            break
         return actions
 
     def _ask(self, ledger: Ledger, interval: int, total: bytes, now: float) -> list[Action]:
