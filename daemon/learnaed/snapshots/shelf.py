@@ -54,8 +54,9 @@ class Shelf:
             self._known = {}
         for path in directory.glob("*.links"):
             try:
-                links = path.read_bytes()
-                if not self._add(raw_cid(links)):
+                data = path.read_bytes()
+                cid = raw_cid(data)
+                if links_path(directory, cid) != path or not self._add(cid, data):
                     log.warning("an incomplete snapshot is deleted", path=path)
                     path.unlink()
             except OSError as error:
@@ -65,13 +66,12 @@ class Shelf:
     def add(self, cid: bytes) -> bool:
         """A snapshot was written; False if it is not there, or not whole."""
         try:
-            return self._add(cid)
+            return self._add(cid, links_path(self.directory, cid).read_bytes())
         except OSError as error:
             log.warning("a snapshot cannot be read", why=error)
             return False
 
-    def _add(self, cid: bytes) -> bool:
-        data = links_path(self.directory, cid).read_bytes()
+    def _add(self, cid: bytes, data: bytes) -> bool:
         file = snapshot_path(self.directory, cid)
         try:
             links = parse_links(data)
