@@ -16,7 +16,8 @@ from rich.console import Console
 
 from learnae import __version__
 from learnae.cli import cli, dropped
-from learnae.cli.tables import show_status
+from learnae.cli.daemons import Daemon
+from learnae.cli.tables import show_peers, show_status
 from learnae.ledger.admission import Refusal
 from learnaed.status import create_token, serve
 from tests.face.fakes import FakeSource, fake_status
@@ -93,6 +94,32 @@ def test_refusals_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"3 busy: {dropped.MEANINGS['busy']}" in shown
     assert "1 new-reason" in shown
     assert "void" not in shown and "handshake" not in shown
+
+
+def test_history_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_status(fake_status(), Console(width=200))
+    shown = capsys.readouterr().out
+    for text in (
+        "newest 99 (a-newest), attested by 2 of 3; settled up to 98 (asettled)",
+        "pruned up to 90",
+        "2 count by a part only",
+        "adopting  the others have settled far more",
+        "fetching: 34.0 kB of 69.0 kB, 3 peers give it",
+        "has gone over to the weights of others once",
+        "3.2 s ahead of the swarm's",
+    ):
+        assert text in shown
+    show_status(fake_status(cuts=None, snapshots=None, clock_offset=0.0, ledger={}), Console(width=200))
+    shown = capsys.readouterr().out
+    assert not [text for text in ("cuts", "adopting", "lineage", "snapshot", "clock", "part only") if text in shown]
+
+
+def test_a_peer_that_cheats_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (peer,) = FakeSource().peers()
+    daemon = Daemon(tmp_path / "default", "http://127.0.0.1:1", 1, "p", "t")
+    show_peers(daemon, [peer, peer | {"forked": True, "settled": None}], Console(width=200))
+    shown = capsys.readouterr().out
+    assert "98 (asettled)" in shown and "signed two updates for one slot" in shown
 
 
 def test_peers(tmp_path: Path) -> None:
