@@ -292,7 +292,7 @@ class Driver:
     def _accept(self, action: actions.Accept) -> None:
         entry = action.entry
         if entry is None:
-            self._tell(protocol.Accepted(b"", 0, b"", 0, None))
+            self._tell(protocol.Accepted(b"", action.own_seq, b"", 0, None))
         else:
             self._tell(protocol.Accepted(entry.author, entry.seq, entry.digest, entry.slot, action.ratio))
 

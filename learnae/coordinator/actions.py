@@ -107,6 +107,8 @@ class Accept:
 
     entry: Entry | None
     ratio: int = 0
+    own_seq: int = 0
+    """Without an entry: the highest own number in use, for a trainer that has lost count."""
 
 
 @dataclass(frozen=True, slots=True)

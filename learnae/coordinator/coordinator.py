@@ -160,7 +160,7 @@ class Coordinator:
             self._memory.own_genesis = event.genesis
             actions += self._history.open(event.kept.adopted or event.genesis, event.kept, now)
         assert self._memory.ledger is not None
-        self._memory.snapshots |= event.kept.snapshots
+        self._memory.snapshots = set(event.kept.snapshots)
         last = self._memory.ledger.vector.last(self.author)
         self._memory.last_seq = max(last, event.own_seq, event.kept.own_seq, self._memory.last_seq)
         self._steering.trainer_is(ready=True)
@@ -182,12 +182,14 @@ class Coordinator:
             return []
         blocks = tuple(raw_cid(part) for part in event.parts)
         if event.loads != self._memory.loads or not self._steering.ready:
-            return [Accept(None)]
+            return [Accept(None, own_seq=self._memory.last_seq)]
         stored = self._memory.ledger.find(self.author, event.after + 1)
         if stored is not None:
             return [Accept(stored, self._memory.ledger.ratio(stored))]
         if event.after < self._memory.last_seq:
-            return [Accept(None)]  # It was stored once, and has been settled or dropped since.
+            return [
+                Accept(None, own_seq=self._memory.last_seq)
+            ]  # It was stored once, and has been settled or dropped since.
         inline = len(event.parts) == 1 and len(event.parts[0]) <= MAX_INLINE
         settled = self._memory.cuts.newest_settled()
         update = Update(
@@ -210,7 +212,8 @@ class Coordinator:
         entry = Entry.of(signed)
         if not self._memory.ledger.is_fresh(entry):
             self._memory.last_seq -= 1
-            return [Accept(None), Notice("warning", "this round is dropped: the swarm has settled no cut for too long")]
+            why = "this round is dropped: the swarm has settled no cut for too long"
+            return [Accept(None, own_seq=self._memory.last_seq), Notice("warning", why)]
         self._memory.own_entry = entry
         self._intake.add(entry, now)
         return [
@@ -238,6 +241,8 @@ class Coordinator:
     def _(self, event: events.SnapshotFetched, now: float) -> list[Action]:
         if event.ok:
             self._memory.snapshots.add(event.weights)
+        else:
+            self._memory.snapshots.discard(event.weights)
         self._memory.adoption.fetched(event.weights, now, ok=event.ok)
         return []
 

@@ -143,7 +143,9 @@ class Ledger:
     # --- the set
 
     def add(self, entry: Entry) -> None:
-        """Add an examined update, or one from the own store. Its rivals must have been removed."""
+        """Add an examined update, or one from the own store, once. Its rivals must have been removed."""
+        if entry in self:
+            return
         interval = self.rules.interval(entry.slot)
         self._intervals.setdefault(interval, {})[entry.id] = entry
         self._slots[entry.author, entry.slot] = entry

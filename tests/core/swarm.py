@@ -15,7 +15,7 @@ from learnae.coordinator import Coordinator, Settings, actions, events
 from learnae.genesis import Genesis
 from learnae.layout import Layout, TensorSpec
 from learnae.ledger import Applied, Entry, Kept
-from learnae.manifest import ZERO, Manifest
+from learnae.manifest import ZERO
 from learnae.rules import Rules
 from learnae.wire import CutId, SyncReply
 
@@ -233,10 +233,13 @@ class Node:
                 stored = action.entry.digest in self.disk.updates or action.entry.digest in self.disk.dropped
                 assert stored, "applied before it was stored"
                 self.trainer.add(action.entry, action.ratio)
+                if action.entry.author == self.author:
+                    self.trainer.own_seq = max(self.trainer.own_seq, action.entry.seq)
             case actions.Unapply():
                 self.trainer.remove(action.entry)
             case actions.Accept():
                 self.pending = None
+                self.trainer.own_seq = max(self.trainer.own_seq, action.own_seq)
                 if action.entry is not None:
                     self.trainer.own_seq = max(self.trainer.own_seq, action.entry.seq)
                     if action.entry.digest not in self.trainer.applied:

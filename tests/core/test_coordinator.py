@@ -11,7 +11,7 @@ from learnae.coordinator import Coordinator, actions, events
 from learnae.ledger import Refusal
 from learnae.vector import MAX_GAPS, VersionVector
 from learnae.wire import Part, SyncReply, Update, seal
-from tests.core.swarm import START, Faults, Node, Swarm, genesis
+from tests.core.swarm import START, Faults, Node, Swarm, Trainer, genesis
 
 
 def test_a_quiet_swarm_agrees_within_a_round() -> None:
@@ -151,6 +151,115 @@ def test_a_round_handed_in_again_after_a_crash_counts_once() -> None:
     assert len(again.disk.updates) == held
 
 
+def test_a_trainer_that_lost_its_state_trains_on() -> None:
+    swarm = Swarm()
+    node = swarm.add(1)
+    swarm.add(2)
+    swarm.run(20.0)
+    swarm.crash(node)
+    swarm.disks[node.author].trainer = Trainer()
+    again = swarm.add(1)
+    swarm.run(20.0)
+    assert len(again.disk.seqs) > 30
+    swarm.run(20.0, train=False)
+    assert swarm.agree()
+
+
+def test_a_sleeper_who_missed_everything_goes_over_to_a_cut() -> None:
+    swarm = Swarm()
+    sleeper = swarm.add(1)
+    for number in (2, 3, 4):
+        swarm.add(number)
+    swarm.run(20.0)
+    swarm.crash(sleeper)
+    swarm.run(200.0)
+    again = swarm.add(1)
+    swarm.run(30.0)
+    assert any("settled far more" in text for text in again.notices)
+    assert again.coordinator.statistics(swarm.now).state == "training"
+    swarm.run(30.0, train=False)
+    assert swarm.agree()
+
+
+def test_a_joiner_starts_from_a_cut_and_its_own_weights_never_count() -> None:
+    swarm = Swarm()
+    for number in (1, 2, 3):
+        swarm.add(number)
+    swarm.run(120.0)
+    joiner = swarm.add(4)
+    while not joiner.rounds and swarm.now < START + 160.0:
+        swarm.run(0.25)
+    assert joiner.loads == 1
+    first = min(
+        (s.entry for s in joiner.disk.updates.values() if s.entry.author == joiner.author), key=lambda e: e.slot
+    )
+    assert first.base is not None
+    swarm.run(30.0, train=False)
+    assert swarm.agree()
+
+
+def test_two_geneses_become_one() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number, genesis(start=number % 2)) for number in range(1, 6)]
+    swarm.run(30.0)
+    swarm.run(20.0, train=False)
+    assert len({node.coordinator.ledger.swarm for node in nodes if node.coordinator.ledger}) == 1
+    assert swarm.agree()
+    # Whoever went over stays there after a restart.
+    moved = next(node for node in nodes if node.disk.adopted)
+    swarm.crash(moved)
+    again = swarm.add(nodes.index(moved) + 1, moved.genesis)
+    swarm.run(10.0, train=False)
+    assert again.coordinator.ledger is not None
+    assert again.coordinator.ledger.swarm != again.genesis.swarm_id("topic")
+    assert swarm.agree()
+
+
+def test_after_a_long_partition_one_side_goes_over_and_says_so() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number) for number in range(1, 9)]
+    swarm.run(20.0)
+    for node in nodes[:4]:
+        swarm.sides[node.author] = 1
+    swarm.run(120.0)
+    assert len(swarm.cuts()) == 2
+    swarm.sides.clear()
+    swarm.run(30.0, train=False)
+    assert swarm.agree()
+    told = [any("had parted" in text for text in node.notices) for node in nodes]
+    assert told in ([True] * 4 + [False] * 4, [False] * 4 + [True] * 4)
+
+
+def test_a_short_partition_loses_nothing() -> None:
+    swarm = Swarm(large=0.0)
+    nodes = [swarm.add(number) for number in range(1, 9)]
+    swarm.run(20.0)
+    for node in nodes[:4]:
+        swarm.sides[node.author] = 1
+    swarm.run(20.0)
+    done = {node.author: max(node.disk.seqs) for node in nodes}
+    swarm.sides.clear()
+    swarm.run(6.0, train=False)
+    assert swarm.agree()
+    ledger = nodes[0].coordinator.ledger
+    assert ledger is not None
+    assert all(ledger.vector.last(author) == seq for author, seq in done.items())
+    assert len(ledger) == sum(done.values())
+
+
+def test_own_numbers_survive_pruning_and_a_lost_trainer() -> None:
+    swarm = Swarm()
+    node = swarm.add(1)
+    swarm.run(200.0)
+    assert node.coordinator.ledger is not None
+    assert node.coordinator.ledger.floor is not None
+    swarm.crash(node)
+    swarm.disks[node.author].trainer = Trainer()
+    swarm.add(1)
+    swarm.run(20.0)  # The harness itself sees that no number is used twice.
+    assert swarm.agree()
+
+
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0, 20.0])
 def test_a_clock_that_is_set_stops_nothing(jump: float) -> None:
     swarm = Swarm()
@@ -288,7 +397,9 @@ class TestStrangers:
         ledger = node.coordinator.ledger
         assert ledger is not None
         now = int(node.now())
-        return Update(swarm or ledger.swarm, seq, now if slot is None else slot, None, 1, 0.1, 0.1, None, b"payload", ())
+        return Update(
+            swarm or ledger.swarm, seq, now if slot is None else slot, None, 1, 0.1, 0.1, None, b"payload", ()
+        )
 
     def send(self, node: Node, envelope: bytes, reason: Refusal) -> None:
         before, held = node.coordinator.refused[reason], len(node.disk.updates)
@@ -381,5 +492,3 @@ class TestStrangers:
         node.handle(events.PayloadVoid((bytes(32), 3)))
         assert node.coordinator.refused[Refusal.VOID] == 1
         assert any("zeros" in text for text in node.notices)
-
-

@@ -92,9 +92,7 @@ class Schedule(RuleBasedStateMachine):
         self.swarm.sides.clear()
         self.swarm.run(1.0)
 
-    @rule(
-        loss=st.sampled_from([0.0, 0.1, 0.4]), delay=st.sampled_from([0.1, 1.5]), failure=st.sampled_from([0.0, 0.3])
-    )
+    @rule(loss=st.sampled_from([0.0, 0.1, 0.4]), delay=st.sampled_from([0.1, 1.5]), failure=st.sampled_from([0.0, 0.3]))
     def weather(self, loss: float, delay: float, failure: float) -> None:
         self.swarm.faults = Faults(loss=loss, duplicate=0.2, delay=(0.01, delay), exchange_failure=failure)
 
