@@ -234,7 +234,7 @@ class Coordinator:
         if event.data is not None and (
             raw_cid(event.data) != event.cid or not self._memory.cuts.fetched(event.cid, event.data)
         ):
-            self._memory.refused[Refusal.BAD_BLOCK] += 1
+            return self._memory.lied(event.peer, now)
         return []
 
     @_on.register
@@ -321,8 +321,7 @@ class Coordinator:
     def _(self, event: events.BlocksFetched, now: float) -> list[Action]:
         signed, lied = self._memory.fetcher.fetched(event.update, event.blocks)
         if lied:
-            self._memory.refused[Refusal.BAD_BLOCK] += 1
-            return [Notice("warning", f"peer {short(event.peer)} sent a block that was not asked for; trying others")]
+            return self._memory.lied(event.peer, now)
         if signed is None or self._memory.ledger is None or event.blocks is None:
             return []
         refusal = self._intake.examine(signed, now)
@@ -411,7 +410,7 @@ class Coordinator:
             actions += self._intake.reweigh()
             self._watch_catching_up(members, now)
             actions += self._memory.repair.due(self._memory.ledger, self._memory.fetcher, now)
-            reachable = {peer.key for peer in self._memory.peers if peer.connected}
+            reachable = {peer.key for peer in self._memory.peers if peer.can_be_asked(now)}
             actions += self._memory.fetcher.due((p.key for p in members), reachable.__contains__, now)
         actions += self._steering.orders(members, self._heart.rate)
         actions += self._settle(members, now)

@@ -29,12 +29,12 @@ class Crossing:
         goal = memory.adoption.goal
         if goal is None:
             curious = self._curious
-            holders = [p.key for p in members if curious is not None and p.connected and p.attests(curious)]
+            holders = [p.key for p in members if curious is not None and p.can_be_asked(now) and p.attests(curious)]
             return memory.cuts.fetch(curious.cid, holders, now) if curious is not None else []
         holders = [
             peer.key
             for peer in memory.peers
-            if peer.connected
+            if peer.can_be_asked(now)
             and peer.heartbeat is not None
             and peer.heartbeat.swarm == goal.swarm
             and (goal.cut is None or peer.attests(goal.cut))

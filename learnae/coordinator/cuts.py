@@ -234,7 +234,7 @@ class Cuts:
         if own is not None and own.cid == best.cid:
             self.wanted = frozenset()
             return [], None
-        holders = sorted(peer.key for peer in members if peer.connected and peer.attests(best))
+        holders = sorted(peer.key for peer in members if peer.can_be_asked(now) and peer.attests(best))
         manifest = self._known.get(best.cid)
         if manifest is None:
             return self.fetch(best.cid, holders, now), None

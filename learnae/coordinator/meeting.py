@@ -19,7 +19,7 @@ class Meeting:
         if afresh:
             peer.compared = None
         # Whom we are not connected to cannot be asked; those in between will have it sooner.
-        if beat is None or memory.ledger is None or beat.swarm is None or not peer.connected:
+        if beat is None or memory.ledger is None or beat.swarm is None or not peer.can_be_asked(now):
             return []
         if beat.swarm != peer.compared:
             peer.compared, peer.differences, peer.asked_genesis = beat.swarm, [], -1e9

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import Counter
 
+from learnae.coordinator.actions import Action, Notice
 from learnae.coordinator.adoption import Adoption
 from learnae.coordinator.cuts import Cuts
 from learnae.coordinator.fetcher import Fetcher
@@ -16,6 +17,7 @@ from learnae.coordinator.settings import Settings
 from learnae.coordinator.steering import Steering
 from learnae.genesis import Genesis
 from learnae.ledger import Entry, Ledger, Refusal
+from learnae.peer import short
 
 CLOCK_TOLERANCE = 30.0
 """How many seconds, and at least two slots, a peer's clock may be ahead. Larger forgives worse clocks; a cheater may
@@ -69,6 +71,13 @@ class Memory:
     def members(self, now: float) -> list[Peer]:
         """The other live nodes of this swarm."""
         return self.peers.members(self.ledger.swarm if self.ledger is not None else None, now, self.settings.expiry)
+
+    def lied(self, key: bytes, now: float) -> list[Action]:
+        """A peer answered with something else than was asked for."""
+        self.refused[Refusal.BAD_BLOCK] += 1
+        banned = self.peers.get(key).strike(now, self.settings.ban)
+        then = f"it is asked for nothing for {self.settings.ban:g} s" if banned else "trying others"
+        return [Notice("warning", f"peer {short(key)} sent a block that was not asked for; {then}")]
 
     def offset(self, now: float) -> float:
         """Seconds by which the swarm's clock, the median of its members', is ahead of the own one."""

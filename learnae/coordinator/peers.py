@@ -9,6 +9,7 @@ from learnae.genesis import Genesis
 from learnae.wire import CutId, Heartbeat
 
 MAX_PEERS = 4096
+MAX_STRIKES = 3
 
 
 @dataclass(slots=True)
@@ -32,6 +33,22 @@ class Peer:
     """Seconds by which its clock seemed to be ahead of ours when its last heartbeat came."""
     forked: bool = False
     """It has signed two updates for one slot, or under one number."""
+
+    strikes: int = 0
+    """Lies told in answers; at `MAX_STRIKES` it is asked for nothing for a while."""
+    banned_until: float = 0.0
+
+    def strike(self, now: float, ban: float) -> bool:
+        """It has answered with something else than was asked for; whether that was once too often."""
+        self.strikes += 1
+        if self.strikes < MAX_STRIKES:
+            return False
+        self.strikes, self.banned_until = 0, now + ban
+        return True
+
+    def can_be_asked(self, now: float) -> bool:
+        """Whether it is connected, and has not lied too often."""
+        return self.connected and now >= self.banned_until
 
     def cuts(self) -> tuple[CutId, ...]:
         """All cuts that it attests."""

@@ -36,6 +36,8 @@ class Settings:
     votes is taken for good. Longer joins more of what both sides of a partition did; shorter settles sooner."""
     patience: float = 3.0
     """How long another history must look heavier before this node goes over to it."""
+    ban: float = 600.0
+    """For so long a peer that has answered three times with something else is asked for nothing."""
     hopeless: float = 60.0
     """After so long without the snapshot of a cut to go over to, another one is looked for. A transfer that makes
     progress counts as one."""

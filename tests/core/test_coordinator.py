@@ -7,7 +7,7 @@ from nacl.signing import SigningKey
 
 from learnae import cbor, wire
 from learnae.cid import raw_cid
-from learnae.coordinator import Coordinator, actions, events
+from learnae.coordinator import Coordinator, Settings, actions, events
 from learnae.ledger import Refusal
 from learnae.vector import MAX_GAPS, VersionVector
 from learnae.wire import Part, SyncReply, Update, seal
@@ -377,11 +377,25 @@ def test_partitioned_sides_become_one_again() -> None:
 
 def test_liars_about_blocks_are_counted_and_got_around() -> None:
     swarm = Swarm(large=1.0, lies=0.3)
+    swarm.settings = Settings(ban=5.0)
     nodes = [swarm.add(number) for number in range(1, 5)]
     swarm.run(15.0)
     swarm.run(40.0, train=False)
     assert swarm.agree()
     assert sum(node.coordinator.refused[Refusal.BAD_BLOCK] for node in nodes) > 0
+
+
+def test_whoever_lies_three_times_is_asked_for_nothing_for_a_while() -> None:
+    swarm = Swarm(large=1.0)
+    one, liar = swarm.add(1), swarm.add(2)
+    swarm.run(6.0)
+    peer = one.coordinator.peers.get(liar.author)
+    for number in range(3):
+        assert peer.can_be_asked(swarm.now)
+        asked = events.ManifestFetched(liar.author, raw_cid(b"%d" % number), b"something else")
+        one.coordinator.handle(asked, swarm.now)
+    assert not peer.can_be_asked(swarm.now)
+    assert peer.can_be_asked(swarm.now + swarm.settings.ban)
 
 
 class TestStrangers:

@@ -38,7 +38,7 @@ class Schedule(RuleBasedStateMachine):
         self.swarm = Swarm(seed, lies=0.05)
         self.swarm.tick = 0.5
         # As the defaults are to the default rules: intervals are half as long here.
-        self.swarm.settings = Settings(cut_grace=2.0, freeze=5.0)
+        self.swarm.settings = Settings(cut_grace=2.0, freeze=5.0, ban=5.0)
         self.skews = skews
         self.starts = starts
         self.adversary = Adversary(self.swarm)
