@@ -46,6 +46,7 @@ class DriverStatistics:
     queued: int
     events: int
     store_failures: int
+    store_waiting: int
 
 
 class Driver:
@@ -370,4 +371,4 @@ class Driver:
 
     def statistics(self) -> DriverStatistics:
         """Figures for the status endpoint."""
-        return DriverStatistics(self._queued, self._events, self._patiently.failures)
+        return DriverStatistics(self._queued, self._events, self._patiently.failures, self._patiently.waiting)

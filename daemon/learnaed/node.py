@@ -215,7 +215,10 @@ class Node:
         trainer = self._trainer.statistics()
         if trainer.state == "restarting":
             return False, f"the trainer process keeps ending: {trainer.last_error}"
-        if self._driver.statistics().queued > 1000:
+        driver = self._driver.statistics()
+        if driver.store_waiting:
+            return False, "the database cannot be written, the disk may be full: nothing is published meanwhile"
+        if driver.queued > 1000:
             return False, "events are coming in faster than they are handled"
         return True, self.state()
 

@@ -25,8 +25,9 @@ class Patience:
 
     def __init__(self, notify: Callable[[str, str], None]) -> None:
         self.failures = 0
+        self.waiting = 0
+        """Calls that wait now."""
         self._notify = notify
-        self._waiting = 0
 
     async def __call__(self, method: Callable[..., T], *arguments: object) -> T:
         """What the method returns.
@@ -42,13 +43,13 @@ class Patience:
                 raise
             except StoreError as error:
                 self.failures += 1
-                if not failed and not self._waiting:
+                if not failed and not self.waiting:
                     self._notify("error", f"{error}; waiting, and trying again")
-                self._waiting += not failed
+                self.waiting += not failed
                 failed = True
                 await trio.sleep(RETRY_SECONDS)
             else:
-                self._waiting -= failed
-                if failed and not self._waiting:
+                self.waiting -= failed
+                if failed and not self.waiting:
                     self._notify("info", "the database can be written again")
                 return result
