@@ -35,7 +35,7 @@ class Store:
     entry: Entry
     envelope: bytes
     blocks: tuple[bytes, ...]
-    """The parts of the payload that are not in the envelope."""
+    """The parts of an own payload that are not in the envelope; those of others were stored as they came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Ask a peer for the blocks of an update; answer with `BlocksFetched`."""
+    """Ask a peer for the blocks of an update, check and store each as it comes; answer with `BlocksFetched`."""
 
     update: UpdateId
     peer: bytes

@@ -32,6 +32,8 @@ from learnae.ledger import Entry, Ledger, LedgerStatistics, Refusal
 from learnae.peer import short
 from learnae.wire import MAX_INLINE, Heartbeat, Part, Update, open_envelope, seal
 
+_GLANCE = 0.1
+"""Updates may come in hundreds a second: what follows from them is looked at no more often than this, in seconds."""
 _TELL = {
     "joining": "joining: fetching what the swarm has done so far",
     "alone": "training alone: nobody else trains this model on the topic yet; still looking",
@@ -93,6 +95,7 @@ class Coordinator:
         self._leaving = False
         self._state = ""
         self._now = 0.0
+        self._looked = 0.0
 
     @property
     def genesis(self) -> Genesis | None:
@@ -132,7 +135,11 @@ class Coordinator:
         if self._now and not -1.0 < gap < self._settings.expiry / 2:
             self._jump(gap)
         self._now = now
-        return [*self._on(event, now), *self._after(now)]
+        actions = self._on(event, now)
+        if isinstance(event, events.UpdateHeard) and 0 <= now - self._looked < _GLANCE:
+            return [*actions, *self._intake.weigh()]
+        self._looked = now
+        return [*actions, *self._after(now)]
 
     def _jump(self, gap: float) -> None:
         """The clock was set, or this PC slept: others did not fall silent, we did not listen."""
@@ -319,16 +326,16 @@ class Coordinator:
 
     @_on.register
     def _(self, event: events.BlocksFetched, now: float) -> list[Action]:
-        signed, lied = self._memory.fetcher.fetched(event.update, event.blocks)
-        if lied:
+        signed = self._memory.fetcher.fetched(event.update, complete=event.complete)
+        if event.lied:
             return self._memory.lied(event.peer, now)
-        if signed is None or self._memory.ledger is None or event.blocks is None:
+        if signed is None or self._memory.ledger is None:
             return []
         refusal = self._intake.examine(signed, now)
         if refusal is not None:
             self._memory.refused[refusal] += 1
             return []
-        return self._intake.take(signed, event.blocks, now)
+        return self._intake.take(signed, now)
 
     @_on.register
     def _(self, event: events.GenesisHeard, now: float) -> list[Action]:
@@ -401,9 +408,8 @@ class Coordinator:
         actions: list[Action] = []
         members = self._memory.members(now)
         if self._memory.ledger is not None:
-            actions += (
-                self._intake.reweigh()
-            )  # A cut that is asked for now is of a replica which has everything up to now.
+            # A cut that is asked for now is of a replica which has everything up to now.
+            actions += self._intake.reweigh()
             actions += self._history.follow_cuts(members, now)
             actions += self._crossing.follow(members, now)
             members = self._memory.members(now)

@@ -158,8 +158,9 @@ class Cuts:
         return votes | {self._author} if own is not None and own.cid == cut.cid else votes
 
     def electorate(self, ledger: Ledger, members: Iterable[Peer], interval: int) -> set[bytes]:
-        """Whose attestations count now, in this interval: all who did something lately, else all who are here."""
-        return ledger.authors(interval - ledger.rules.window) or {self._author, *(peer.key for peer in members)}
+        """Whose attestations count now, in this interval: all who did something in the window before it, or in it; if
+        nobody did, all who are here."""
+        return ledger.authors(interval - ledger.rules.window - 1) or {self._author, *(peer.key for peer in members)}
 
     def settle(
         self, ledger: Ledger, members: list[Peer], electorate: set[bytes], now: float

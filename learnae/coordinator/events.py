@@ -110,11 +110,14 @@ class SyncReplied:
 
 @dataclass(frozen=True, slots=True)
 class BlocksFetched:
-    """A peer answered `Fetch`; None says that it failed."""
+    """A peer answered `Fetch`; its blocks were checked and stored as they came."""
 
     update: UpdateId
     peer: bytes
-    blocks: tuple[bytes, ...] | None
+    complete: bool
+    """All of them are here now."""
+    lied: bool = False
+    """The peer sent others than it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from learnae.cid import raw_cid
 from learnae.coordinator.actions import Action, Fetch
 from learnae.coordinator.settings import Settings
 from learnae.vector import UpdateId
@@ -99,20 +98,13 @@ class Fetcher:
             pending.due, pending.wait = 0.0, 1.0
             pending.tried.clear()
 
-    def fetched(self, update: UpdateId, blocks: tuple[bytes, ...] | None) -> tuple[Signed[Update] | None, bool]:
-        """A fetch ended.
-
-        Returns:
-            The update if its payload is now complete, and whether the answer was a lie: other bytes than asked for.
-        """
+    def fetched(self, update: UpdateId, *, complete: bool) -> Signed[Update] | None:
+        """A fetch ended; returns the update if its payload is now complete."""
         pending = self._pending.get(update)
         if pending is None:
-            return None, False
+            return None
         pending.running = False
-        if blocks is None:
-            return None, False
-        wanted = pending.signed.message.blocks
-        if len(blocks) != len(wanted) or any(raw_cid(block) != cid for block, cid in zip(blocks, wanted, strict=True)):
-            return None, True
+        if not complete:
+            return None
         del self._pending[update]
-        return pending.signed, False
+        return pending.signed

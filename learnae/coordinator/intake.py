@@ -31,7 +31,7 @@ class Intake:
                 memory.fetcher.add(signed, source)
                 return []
         if refusal is None:
-            return self.take(signed, (), now)
+            return self.take(signed, now)
         memory.refused[refusal] += 1
         return self.report(signed.author) if refusal is Refusal.CONFLICT else []
 
@@ -57,7 +57,7 @@ class Intake:
         peer.forked = True
         return [Notice("warning", f"peer {short(author)} signed two updates for one slot; one of them counts")]
 
-    def take(self, signed: Signed[Update], blocks: tuple[bytes, ...], now: float) -> list[Action]:
+    def take(self, signed: Signed[Update], now: float) -> list[Action]:
         """Add an examined update whose payload is here, in the place of its rivals."""
         memory = self._memory
         assert memory.ledger is not None
@@ -67,7 +67,7 @@ class Intake:
             memory.ledger.forked.add(entry.author)
         actions = [*self.report(entry.author), *self.drop(rivals)] if rivals else []
         self.add(entry, now)
-        return [*actions, self.store(signed, blocks)]
+        return [*actions, self.store(signed, ())]
 
     def add(self, entry: Entry, now: float) -> None:
         """Add an update to the ledger."""
@@ -94,13 +94,19 @@ class Intake:
             actions += [Unapply(entry) for entry in entries]
         return actions
 
+    def weigh(self) -> list[Action]:
+        """Tell the trainer of every update that is new, by what is known of the others so far."""
+        ledger = self._memory.ledger
+        return self._tell([(entry, None, ratio) for entry, ratio in ledger.weigh()]) if ledger is not None else []
+
     def reweigh(self) -> list[Action]:
         """Tell the trainer of every update that is new, or counts differently because of others."""
+        return self._tell(self._memory.ledger.reweigh()) if self._memory.ledger is not None else []
+
+    def _tell(self, changes: list[tuple[Entry, int | None, int]]) -> list[Action]:
         memory = self._memory
         actions: list[Action] = []
-        for entry, before, after in memory.ledger.reweigh() if memory.ledger is not None else ():
-            if not memory.steering.ready:
-                continue
+        for entry, before, after in changes if memory.steering.ready else ():
             if entry == memory.own_entry and before is None:
                 memory.own_entry = None
                 actions.append(Accept(entry, after))

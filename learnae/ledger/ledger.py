@@ -65,6 +65,8 @@ class Ledger:
         self._new: list[Entry] = []
         self._unsure: set[int] = set()
         """Intervals whose bounds may have changed."""
+        self._early: set[int] = set()
+        """Intervals without any far enough before them, whose updates bound each other."""
         self._sums: dict[int, int] = {}
         self._sum = int.from_bytes(floor.total) if floor else 0
         if floor is not None:
@@ -169,9 +171,7 @@ class Ledger:
         self._sum = (self._sum + digest) % 2**256
         self._sums[interval] = self._sums.get(interval, 0) + digest
         self._summaries.pop(interval, None)
-        for later in [i for i in self._bounds if i >= interval + 2 or (i >= interval and not self._recent(i - 2))]:
-            del self._bounds[later]
-            self._unsure.add(later)
+        self._unsure.update(i for i in self._bounds if i >= interval + 2 or (i >= interval and i in self._early))
 
     def __contains__(self, entry: Entry) -> bool:
         known = self._intervals.get(self.rules.interval(entry.slot), {}).get(entry.id)
@@ -219,29 +219,40 @@ class Ledger:
         """By which part of itself (of `rules.FULL`) this update counts, as it was last decided by `reweigh`."""
         return self._ratios.get(entry.digest, FULL)
 
+    def weigh(self) -> list[tuple[Entry, int]]:
+        """What each update that came since the last time counts for, by the bounds as they were."""
+        weighed: list[tuple[Entry, int]] = []
+        for entry in self._new:
+            if entry in self and entry.digest not in self._ratios:
+                ratio = self._ratios[entry.digest] = self._bounds_of(self.rules.interval(entry.slot)).ratio(entry)
+                weighed.append((entry, ratio))
+        self._new.clear()
+        return weighed
+
     def reweigh(self) -> list[tuple[Entry, int | None, int]]:
         """Decide anew what counts for how much, after updates came or went.
 
         Returns:
-            Each update that now counts differently: itself, its ratio before (None: it is new), its ratio now.
+            Each update that is new, or now counts differently: itself, its ratio before (None: it is new), its ratio
+            now.
         """
-        changes: list[tuple[Entry, int | None, int]] = []
-        unsure = [e for i in sorted(self._unsure) for e in self._intervals.get(i, {}).values()]
-        for entry in [*self._new, *unsure]:
-            before = self._ratios.get(entry.digest)
-            after = self._bounds_of(self.rules.interval(entry.slot)).ratio(entry)
-            if before != after and entry in self:
-                self._ratios[entry.digest] = after
-                changes.append((entry, before, after))
-        self._new.clear()
+        changes: list[tuple[Entry, int | None, int]] = [(entry, None, ratio) for entry, ratio in self.weigh()]
+        for interval in sorted(self._unsure):
+            self._bounds.pop(interval, None)
+            for entry in self._intervals.get(interval, {}).values():
+                before, after = self._ratios.get(entry.digest), self._bounds_of(interval).ratio(entry)
+                if before is not None and before != after:
+                    self._ratios[entry.digest] = after
+                    changes.append((entry, before, after))
         self._unsure.clear()
         return changes
 
     def _bounds_of(self, interval: int) -> Bounds:
         # The interval just before is left out: its updates may still be on their way when ours come.
         if interval not in self._bounds:
-            past = self._recent(interval - 2) or self._recent(interval)
-            self._bounds[interval] = Bounds.after(past, self.rules)
+            past = self._recent(interval - 2)
+            (self._early.discard if past else self._early.add)(interval)
+            self._bounds[interval] = Bounds.after(past or self._recent(interval), self.rules)
         return self._bounds[interval]
 
     def _recent(self, interval: int, extra: int = 0) -> list[Interval]:
@@ -297,7 +308,8 @@ class Ledger:
         """Who has updates in any interval after this one."""
         below = [i for i in self.floor.intervals if i.index > after] if self.floor else []
         found = {author for interval in below for author in interval.vector.authors}
-        return found | {entry.author for entry in self.entries_after(after)}
+        later = (entries for i, entries in self._intervals.items() if i > after)
+        return found | {author for entries in later for author, _ in entries}
 
     def settle(self, cut: CutId) -> list[Entry]:
         """Close everything up to this cut, whose set is ours.
@@ -318,6 +330,8 @@ class Ledger:
             del self._sums[interval]
             self._summaries.pop(interval, None)
             self._bounds.pop(interval, None)
+        self._early.intersection_update(self._bounds)
+        self._unsure.intersection_update(self._bounds)
         self.floor = floor
         self.chain = {i: cid for i, cid in self.chain.items() if i >= floor.index - self.rules.staleness}
         self.vector = VersionVector()

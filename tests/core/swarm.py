@@ -134,6 +134,8 @@ class Node:
         self.pending: tuple[bytes, ...] | None = None
         self.rounds = 0
         self.loads = 0
+        self.blocks: dict[bytes, bytes] = {}
+        """Parts of updates that were fetched, by CID."""
 
     def boot(self) -> None:
         """The trainer says hello."""
@@ -196,7 +198,9 @@ class Node:
                 digest = action.entry.digest
                 assert digest not in self.disk.updates, "stored twice"
                 self.disk.dropped.pop(digest, None)
-                self.disk.updates[digest] = action
+                parts = wire.open_envelope(wire.Update, action.envelope).message.parts
+                blocks = action.blocks or tuple(self.blocks[part.cid] for part in parts)
+                self.disk.updates[digest] = replace(action, blocks=blocks)
                 if action.entry.author == self.author:
                     self.disk.own_seq = max(self.disk.own_seq, action.entry.seq)
             case actions.Drop():
@@ -303,10 +307,12 @@ class Node:
 
     def fetch(self, peer: Node | None, action: actions.Fetch) -> events.Event:
         stored = peer.find(action.update) if peer is not None else None
-        blocks = stored.blocks if stored is not None and stored.blocks else None
         if peer is not None and peer.swarm.random.random() < peer.swarm.lies:
-            blocks = tuple(b"x" * len(b) for b in blocks) if blocks else (b"lie",)
-        return events.BlocksFetched(action.update, action.peer, blocks)
+            return events.BlocksFetched(action.update, action.peer, complete=False, lied=True)
+        found = stored is not None and {raw_cid(b) for b in stored.blocks} >= {part.cid for part in action.parts}
+        if stored is not None and found:
+            self.blocks.update((raw_cid(block), block) for block in stored.blocks)
+        return events.BlocksFetched(action.update, action.peer, complete=found)
 
     def find(self, update: tuple[bytes, int]) -> actions.Store | None:
         return next((s for s in self.disk.updates.values() if s.entry.id == update), None)
