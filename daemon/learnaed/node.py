@@ -123,8 +123,13 @@ class Node:
             "snapshots": self._snapshots_status(),
             "clock_offset": statistics.clock_offset,
             "refused": statistics.refused,
-            "network": {**asdict(network.counters), "peers": network.peers, "connections": network.connections}
-            | {"known_peers": network.known_peers},
+            "network": {
+                **asdict(network.counters),
+                "dropped": dict(network.counters.dropped),  # asdict makes a Counter of a Counter's pairs
+                "peers": network.peers,
+                "connections": network.connections,
+                "known_peers": network.known_peers,
+            },
             "store": asdict(self._store.statistics()),
             "driver": asdict(self._driver.statistics()),
             "messages": self._messages.lines(),
