@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from learnaed.network import Network
 from learnaed.patience import Patience
 from learnaed.payloads import Payloads
 from learnaed.snapshots import Download, Progress, Shelf
-from learnaed.store import Change, Store
+from learnaed.store import Change, DamagedStore, Store
 from learnaed.trainer.supervisor import Item, Trainer
 
 _TICK = 0.25
@@ -33,6 +34,14 @@ _TICKS_PER_LOOK = 20
 """Network interfaces come and go; asking the system which there are costs more than a tick."""
 _QUEUE = 4096
 """Most messages of others that may wait; beyond it they are dropped, and repair brings the updates later."""
+_BATCH = 64
+"""Most events that share a transaction, which waits for the disk: about 5 ms, the work of twenty events."""
+_BATCH_ACTIONS = 512
+_ALONE = (events.TrainerReady, events.TrainerLost)
+"""The actions of what came before are for another trainer than those of what comes after."""
+_LAST = (*_ALONE, events.RoundFinished)
+"""These are not to wait for what comes after: a trainer stands idle."""
+_TIDY_EVERY = 60.0
 _LARGEST_HEADER = 16 * 1024 * 1024
 _CHANGES = get_args(Change)
 
@@ -52,9 +61,9 @@ class DriverStatistics:
 class Driver:
     """Runs one coordinator.
 
-    Events are handled one by one, and the actions of each are carried out in order before the next: what changes the
-    store is durable before anything is announced to others or told to the trainer. Exchanges with peers run beside
-    that.
+    Events are handled one by one, in batches of those that wait. What a batch changes in the store is made durable in
+    one transaction, before anything of it is announced to others or told to the trainer; then its actions are carried
+    out in order, and only then the next batch begins. Exchanges with peers run beside that.
     """
 
     def __init__(
@@ -80,13 +89,16 @@ class Driver:
         self._notify = notify
         self._last_round = last_round
         self._clock = clock
-        self._send, self._receive = trio.open_memory_channel[tuple[float, events.Event]](math.inf)
+        self._queue: deque[tuple[float, events.Event]] = deque()
+        self._wake = trio.Event()
         self._patiently = Patience(notify)
         self._asker = Asker(network, coordinator.refused)
         self._payloads = Payloads(store, self._patiently, self._asker, self._connected, notify)
         self._download: Download | None = None
         self._downloading: trio.CancelScope | None = None
         self._loaded: bytes | None = None
+        self._swarm = b""
+        self._tidied = -math.inf
         self._events = 0
         self._addresses: tuple[str, ...] = ()
         self._topic: str | None = None
@@ -95,14 +107,11 @@ class Driver:
 
     def post(self, event: events.Event) -> None:
         """Queue an event, with the time at which it happened: it may wait while the disk is slow."""
-        self._send.send_nowait((self._clock(), event))
-
-    @property
-    def _queued(self) -> int:
-        return self._send.statistics().current_buffer_used
+        self._queue.append((self._clock(), event))
+        self._wake.set()
 
     def _post_from_outside(self, kind: Callable[[bytes, bytes], events.Event], data: bytes, peer: str) -> None:
-        if self._queued >= _QUEUE:
+        if len(self._queue) >= _QUEUE:
             self._coordinator.refused[Refusal.OVERLOAD] += 1
             return
         try:
@@ -195,9 +204,8 @@ class Driver:
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
-            async for now, event in self._receive:
-                self._events += 1
-                todo = self._coordinator.handle(await self._prepared(event), now)
+            while True:
+                todo = await self._handle_batch()
                 changes = [action for action in todo if isinstance(action, _CHANGES)]
                 if changes:
                     await self._patiently(self._store.carry_out, changes)
@@ -205,6 +213,27 @@ class Driver:
                     self._perform(action, nursery)
                     if isinstance(action, actions.Prune):
                         await self._clear_shelf(action)
+                if trio.current_time() - self._tidied >= _TIDY_EVERY:
+                    await self._tidy()
+
+    async def _handle_batch(self) -> list[actions.Action]:
+        """Wait for an event; what follows from it, and from those behind it that can be handled before that is done."""
+        while not self._queue:
+            self._wake = trio.Event()
+            await self._wake.wait()
+        todo: list[actions.Action] = []
+        for _ in range(_BATCH):
+            now, event = self._queue.popleft()
+            self._events += 1
+            follows = self._coordinator.handle(await self._prepared(event), now)
+            todo += follows
+            # What is prepared for an event looks at the files, of which Prune deletes some.
+            if isinstance(event, _LAST) or any(isinstance(action, actions.Prune) for action in follows):
+                break
+            if not self._queue or isinstance(self._queue[0][1], _ALONE) or len(todo) >= _BATCH_ACTIONS:
+                break
+            await trio.lowlevel.checkpoint()
+        return todo
 
     async def _prepared(self, event: events.Event) -> events.Event:
         """Do what must be done when the coordinator gets to know of an event, and not earlier."""
@@ -215,9 +244,21 @@ class Driver:
                     self.trainer.begin()
             case events.CutTaken(weights=bytes() as cid) if not await trio.to_thread.run_sync(self._shelf.add, cid):
                 return replace(event, weights=None)
+            case events.BlocksFetched(complete=True):
+                return await self._payloads.confirmed(event)
             case events.SnapshotFetched(weights=cid, ok=True):
                 return replace(event, ok=await trio.to_thread.run_sync(self._shelf.add, cid))
         return event
+
+    async def _tidy(self) -> None:
+        # Here and nowhere else: no block may go between the look at it in `_prepared` and the transaction.
+        self._tidied = trio.current_time()
+        try:
+            await trio.to_thread.run_sync(self._store.expire)
+        except DamagedStore:
+            raise
+        except StoreError as error:
+            log.debug("blocks that nobody needs stay", why=error)
 
     async def _clear_shelf(self, prune: actions.Prune) -> None:
         wanted = [*prune.snapshots, *([self._download.progress.cid] if self._download else ())]
@@ -227,7 +268,7 @@ class Driver:
         for count in itertools.count():
             if count % _TICKS_PER_LOOK == 0:
                 self._look_at_addresses()
-            if self._queued < _QUEUE:
+            if len(self._queue) < _QUEUE:
                 self.post(events.Tick())
             await trio.sleep(_TICK)
 
@@ -280,12 +321,6 @@ class Driver:
             case actions.Leave():
                 self.left.set()
 
-    @property
-    def _swarm(self) -> bytes:
-        ledger = self._coordinator.ledger
-        assert ledger is not None
-        return ledger.swarm
-
     def _tell(self, item: Item) -> None:
         if self.trainer is not None:
             self.trainer.tell(item)
@@ -306,6 +341,7 @@ class Driver:
         self._tell(protocol.Load(path, action.base, action.total, action.samples))
 
     def _join(self, action: actions.JoinSwarm) -> None:
+        self._swarm = action.swarm
         if self._topic is not None:
             self._network.unsubscribe(self._topic)
         self._topic = protocols.updates_topic(self._coordinator.topic, action.genesis.layout.fingerprint)
@@ -328,8 +364,7 @@ class Driver:
         self.post(events.GenesisHeard(peer, await self._asker.genesis(peer)))
 
     async def _fetch(self, action: actions.Fetch) -> None:
-        blocks = await self._payloads.fetch(action.peer, action.parts)
-        self.post(events.BlocksFetched(action.update, action.peer, blocks))
+        self.post(await self._payloads.fetch(action))
 
     async def _fetch_manifest(self, action: actions.FetchManifest) -> None:
         blocks = await self._asker.blocks(action.peer, [action.cid])
@@ -371,4 +406,4 @@ class Driver:
 
     def statistics(self) -> DriverStatistics:
         """Figures for the status endpoint."""
-        return DriverStatistics(self._queued, self._events, self._patiently.failures, self._patiently.waiting)
+        return DriverStatistics(len(self._queue), self._events, self._patiently.failures, self._patiently.waiting)

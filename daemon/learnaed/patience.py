@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 
 from learnae.errors import StoreError
-from learnaed.store import DamagedStore
+from learnaed.store import DamagedStore, IncompleteUpdate
 
 RETRY_SECONDS = 5.0
 
@@ -33,13 +33,13 @@ class Patience:
         """What the method returns.
 
         Raises:
-            DamagedStore: at once, since waiting does not help.
+            DamagedStore, IncompleteUpdate: at once, since waiting does not help.
         """
         failed = False
         while True:
             try:
                 result = await trio.to_thread.run_sync(partial(method, *arguments))
-            except DamagedStore:
+            except (DamagedStore, IncompleteUpdate):
                 raise
             except StoreError as error:
                 self.failures += 1

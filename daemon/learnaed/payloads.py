@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import trio
 
 from learnae import protocol
 from learnae.cid import raw_cid
-from learnae.errors import StoreError
+from learnae.coordinator import actions, events
 from learnae.ledger import Entry
 from learnae.peer import short
+from learnae.vector import UpdateId
 from learnae.wire import Part, Update
-from learnaed import logs
 from learnaed.asker import BLOCKS_AT_ONCE, Asker
 from learnaed.patience import RETRY_SECONDS, Patience
-from learnaed.store import DamagedStore, Store
+from learnaed.store import Store
 from learnaed.trainer.supervisor import Send, Undeliverable, Unit
-
-log = logs.get("payloads")
 
 
 class Payloads:
@@ -46,40 +45,47 @@ class Payloads:
         self._peers = peers
         self._notify = notify
         self._damaged: set[bytes] = set()
+        self._complete: dict[UpdateId, tuple[bytes, ...]] = {}
 
     # --- in
 
-    async def fetch(self, peer: bytes, parts: Sequence[Part]) -> tuple[bytes, ...] | None:
-        """The blocks of a payload from this peer; None if it does not give them; others if it lies.
+    async def fetch(self, wanted: actions.Fetch) -> events.BlocksFetched:
+        """Get what is missing of a payload from this peer.
 
-        What comes of a large one is kept at once: the next attempt, even after a restart, goes on from there.
+        Each block is checked and stored when it comes. Later attempts, even after a restart, go on from there.
         """
-        large = len(parts) > BLOCKS_AT_ONCE
-        found: dict[bytes, bytes] = {}
-        if large:
-            found = {part.cid: block for part in parts if (block := await self._patiently(self._store.piece, part.cid))}
-        missing = [part for part in dict.fromkeys(parts) if part.cid not in found]
+        missing = []
+        for part in dict.fromkeys(wanted.parts):
+            held = await self._patiently(self._store.piece, part.cid)
+            if held is None:
+                missing.append(part)
+            elif len(held) != part.size:
+                return self._fetched(wanted)  # The author lies about it: this payload is never complete.
         while missing:
-            wanted = missing[:BLOCKS_AT_ONCE]
-            blocks = await self._asker.blocks(peer, [part.cid for part in wanted])
+            asked = missing[:BLOCKS_AT_ONCE]
+            blocks = await self._asker.blocks(wanted.peer, [part.cid for part in asked])
             if blocks is None:
-                return None
-            for part, block in zip(wanted, blocks, strict=False):
-                if Part(raw_cid(block), len(block)) != part:
-                    return (block,)  # No need to collect the rest of a lie; the coordinator sees that it is one.
-                found[part.cid] = block
-                if large:
-                    await self._keep(block)
+                return self._fetched(wanted)
+            pairs = list(zip(asked, blocks, strict=False))
+            good = [block for part, block in pairs if Part(raw_cid(block), len(block)) == part]
+            if good:
+                await self._patiently(self._store.put, good)
+            if len(good) < len(blocks):
+                return self._fetched(wanted, lied=any(raw_cid(block) != part.cid for part, block in pairs))
             missing = missing[len(blocks) :]
-        return tuple(found[part.cid] for part in parts)
+        self._complete[wanted.update] = tuple(part.cid for part in wanted.parts)
+        return self._fetched(wanted, complete=True)
 
-    async def _keep(self, block: bytes) -> None:
-        try:
-            await trio.to_thread.run_sync(self._store.put, block)
-        except DamagedStore:
-            raise
-        except StoreError as error:
-            log.debug("a block is not kept before its update is complete", why=error)
+    @staticmethod
+    def _fetched(wanted: actions.Fetch, *, complete: bool = False, lied: bool = False) -> events.BlocksFetched:
+        return events.BlocksFetched(wanted.update, wanted.peer, complete, lied)
+
+    async def confirmed(self, fetched: events.BlocksFetched) -> events.BlocksFetched:
+        """Look once more when the update is about to be admitted: blocks that it shares with others may be gone."""
+        cids = self._complete.pop(fetched.update, None)
+        if cids is None or await self._patiently(self._store.has, cids):
+            return fetched
+        return replace(fetched, complete=False)
 
     # --- on to the trainer
 
@@ -144,7 +150,7 @@ class Payloads:
         for peer in self._peers():
             blocks = await self._asker.blocks(peer, [cid])
             if blocks is not None and raw_cid(blocks[0]) == cid:
-                await self._patiently(self._store.put, blocks[0])
+                await self._patiently(self._store.put, blocks[:1])
                 self._damaged.discard(cid)
                 return blocks[0]
         return None

@@ -17,7 +17,7 @@ from learnae.errors import ConfigError, StoreError
 from learnae.ledger import Entry, Kept
 from learnaed.identity import load_identity
 from learnaed.profile import open_profile
-from learnaed.store import DamagedStore, Store, open_store
+from learnaed.store import DamagedStore, IncompleteUpdate, Store, open_store
 from learnaed.store import store as store_module
 from tests.core.stored import (
     AUTHOR,
@@ -119,29 +119,65 @@ def test_a_damaged_block_is_not_served_and_can_be_replaced(tmp_path: Path) -> No
         db.execute("UPDATE blocks SET data = ?", (b"b" * 5000,))
     db.close()
     assert made.block(raw_cid(BLOCK)) is made.piece(raw_cid(BLOCK)) is None
-    made.put(BLOCK)
+    made.put([BLOCK])
     assert made.block(raw_cid(BLOCK)) == BLOCK
     made.close()
 
 
 def test_blocks_of_an_update_that_is_not_complete_are_kept_for_a_while(tmp_path: Path) -> None:
     made = opened(tmp_path)
-    made.put(BLOCK)
+    made.put([BLOCK])
     made.close()
-    made = opened(tmp_path)
+    made = opened(tmp_path, store_module.ARRIVAL_SECONDS - 1)
     cid = raw_cid(BLOCK)
-    assert made.piece(cid) == BLOCK
+    made.expire()
+    assert made.piece(cid) == BLOCK and made.has([cid])
     assert made.block(cid) is None  # Strangers get no storage before their update is admitted.
     made.close()
     made = opened(tmp_path, store_module.ARRIVAL_SECONDS + 1)
-    made.put(b"another")
-    assert made.piece(cid) is None
-    made.put(BLOCK)
+    made.expire()
+    assert made.piece(cid) is None and not made.has([cid])
+    made.put([BLOCK, b"another"])
     made.carry_out([store(update(1, (BLOCK,)))])
     made.close()
     made = opened(tmp_path, 3 * store_module.ARRIVAL_SECONDS)
-    made.put(b"yet another")
+    made.expire()
     assert made.block(cid) == BLOCK
+    assert made.piece(raw_cid(b"another")) is None
+    made.close()
+
+
+def test_blocks_that_came_before_the_clock_was_set_back_do_not_stay_for_ever(tmp_path: Path) -> None:
+    made = opened(tmp_path, 1e9)
+    made.put([BLOCK])
+    made.close()
+    made = opened(tmp_path, 1e6)
+    made.expire()
+    assert made.piece(raw_cid(BLOCK)) is None
+    made.close()
+
+
+def test_strangers_cannot_fill_the_disk_with_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_ARRIVING", 3)
+    seconds = iter(range(100))
+    made = Store(tmp_path / "db.sqlite", AUTHOR, lambda: float(next(seconds)))
+    blocks = [bytes([number]) * 100 for number in range(5)]
+    made.put(blocks)
+    made.expire()
+    assert [made.piece(raw_cid(block)) is not None for block in blocks] == [False, False, True, True, True]
+    made.close()
+
+
+def test_an_update_whose_parts_are_not_all_here_is_refused(tmp_path: Path) -> None:
+    made = opened(tmp_path)
+    signed = update(2, (BLOCK, b"b" * 5000), key=OTHER)
+    made.put([BLOCK])
+    with pytest.raises(IncompleteUpdate, match="without all its parts"):
+        made.carry_out([store(update(1)), store(signed)])
+    assert made.kept(SWARM) == Kept(own_seq=1)  # The number is taken all the same.
+    made.put([b"b" * 5000])
+    made.carry_out([store(signed)])
+    assert payload(made, Entry.of(signed)) == [BLOCK, b"b" * 5000]
     made.close()
 
 

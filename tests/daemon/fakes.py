@@ -80,10 +80,11 @@ class FakeCoordinator:
         self.peers: list[FakePeer] = []
         self.heard: list[events.Event] = []
         self.wanted: dict[type, list[actions.Action]] = {}
+        self.follow: Callable[[events.Event], list[actions.Action]] = lambda event: self.wanted.get(type(event), [])
 
     def handle(self, event: events.Event, now: float) -> list[actions.Action]:
         self.heard.append(event)
-        return self.wanted.get(type(event), [])
+        return self.follow(event)
 
     def said(self, kind: type) -> list[events.Event]:
         return [event for event in self.heard if isinstance(event, kind)]

@@ -144,6 +144,71 @@ async def test_what_is_kept_is_durable_before_anything_else_is_done(rig: Rig) ->
     assert set(rig.network.subscribed) == {topic, protocols.peers_topic("t")}
 
 
+async def test_events_that_wait_share_a_transaction(rig: Rig) -> None:
+    seqs = range(1, 21)
+    rig.note_stores()
+
+    def follow(event: events.Event) -> list[actions.Action]:
+        if not isinstance(event, events.PayloadVoid):
+            return []
+        signed = update(event.update[1])
+        told = actions.Apply(Entry.of(signed), FULL), actions.Notice("info", str(signed.message.seq))
+        return [store(signed, swarm=SWARM), *told]
+
+    rig.coordinator.follow = follow
+    for seq in seqs:
+        rig.driver.post(events.PayloadVoid((AUTHOR, seq)))
+    writes = rig.store.statistics().writes
+    async with rig.running():
+        await rig.until(lambda: len(rig.log) >= 60)
+    assert rig.log == ["Store"] * 20 + [line for seq in seqs for line in ("unit", ("info", str(seq)))]
+    assert rig.store.statistics().writes == writes + 1
+    assert rig.coordinator.said(events.PayloadVoid) == [events.PayloadVoid((AUTHOR, seq)) for seq in seqs]
+    assert len(rig.store.kept(SWARM).entries) == 20
+
+
+async def test_a_transaction_is_bounded(rig: Rig) -> None:
+    rig.note_stores()
+    rig.on(events.Pause, replace(cut(0), swarm=SWARM), actions.Notice("info", "done"))
+    for _ in range(100):
+        rig.driver.post(events.Pause())
+    async with rig.running():
+        await rig.until(lambda: len(rig.log) >= 200)
+    done = ("info", "done")
+    assert rig.log == ["KeepCut"] * 64 + [done] * 64 + ["KeepCut"] * 36 + [done] * 36
+
+
+@pytest.mark.parametrize(
+    ("last", "together"),
+    [
+        (events.TrainerLost(), [1, 1, 1]),
+        (events.RoundFinished((), 1, 1.0, 1.0, None, 0, 0), [2, 1]),
+        (events.Finish(), [3]),
+    ],
+)
+async def test_what_ends_a_batch(rig: Rig, last: events.Event, together: list[int]) -> None:
+    stored: list[int] = []
+    rig.store.carry_out = lambda changes: stored.append(len(changes))  # type: ignore[method-assign]
+    for event in (events.Pause(), last, events.Resume()):
+        rig.on(type(event), cut(0))
+        rig.driver.post(event)
+    async with rig.running():
+        await rig.until(lambda: sum(stored) >= 3)
+    assert stored == together
+
+
+async def test_nothing_is_told_to_a_trainer_before_its_begin_or_after(rig: Rig) -> None:
+    """What was said before a trainer came is not for it, however many events wait."""
+    rig.on(events.Pause, actions.Notice("info", "before"))
+    rig.on(events.Resume, actions.Notice("info", "after"))
+    rig.driver.post(events.Pause())
+    await rig.driver.hear_trainer(hello(rig))
+    rig.driver.post(events.Resume())
+    async with rig.running():
+        await rig.until(lambda: len(rig.log) >= 3)
+    assert rig.log == [("info", "before"), "begin", ("info", "after")]
+
+
 async def test_a_full_disk_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "RETRY_SECONDS", 0.001)
     left = [3]
@@ -362,4 +427,6 @@ async def test_updates_come_from_another_node(rigs: tuple[Rig, Rig]) -> None:
         (replied,) = await here.heard(events.SyncReplied)
         assert isinstance(replied, events.SyncReplied) and replied.reply is not None
         assert (replied.reply.envelopes, replied.reply.more) == ((signed.envelope,), False)
-        assert await here.heard(events.BlocksFetched) == [events.BlocksFetched((AUTHOR, 1), there.key, (block,))]
+        fetched = await here.heard(events.BlocksFetched)
+    assert fetched == [events.BlocksFetched((AUTHOR, 1), there.key, complete=True)]
+    assert here.store.piece(raw_cid(block)) == block

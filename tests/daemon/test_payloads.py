@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +13,12 @@ import trio
 
 from learnae import protocol
 from learnae.cid import raw_cid
-from learnae.coordinator import Coordinator, actions
+from learnae.coordinator import Coordinator, actions, events
+from learnae.errors import StoreError
 from learnae.ledger import Entry
 from learnae.rules import FULL
-from learnae.wire import Part
+from learnae.wire import BlockReply, Part, pack
+from learnaed import protocols
 from learnaed.asker import Asker
 from learnaed.network import Network
 from learnaed.patience import Patience
@@ -25,7 +27,7 @@ from learnaed.service import Service
 from learnaed.snapshots import Shelf
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Undeliverable, Unit
-from tests.core.stored import AUTHOR, SWARM, genesis, store, update
+from tests.core.stored import AUTHOR, SWARM, cut, genesis, prune, store, update
 from tests.daemon.fakes import FakeCoordinator, FakeNetwork, key
 
 BLOCKS = tuple(bytes([number]) * 200_000 for number in range(8))
@@ -78,41 +80,101 @@ async def sent(*units: Unit) -> list[protocol.TrainerMessage]:
 # --- in
 
 
+def wanted(there: Node, parts: Sequence[Part] = PARTS) -> actions.Fetch:
+    return actions.Fetch((AUTHOR, 1), there.key, tuple(parts))
+
+
+def fetched(there: Node, *, complete: bool = False, lied: bool = False) -> events.BlocksFetched:
+    return events.BlocksFetched((AUTHOR, 1), there.key, complete, lied)
+
+
+def held(node: Node, blocks: Sequence[bytes] = BLOCKS) -> list[bool]:
+    return [node.store.piece(raw_cid(block)) == block for block in blocks]
+
+
 async def test_a_payload_comes_in_a_few_blocks_at_a_time(nodes: tuple[Node, Node]) -> None:
     here, there = nodes
     there.store.carry_out([store(update(1, BLOCKS), BLOCKS)])
-    assert await here.payloads.fetch(there.key, PARTS) == BLOCKS
-    assert requests(here) == 3
+    writes = here.store.statistics().writes
+    assert await here.payloads.fetch(wanted(there)) == fetched(there, complete=True)
+    assert requests(here) == here.store.statistics().writes - writes == 3
+    assert all(held(here))
+    here.store.carry_out([store(update(1, BLOCKS))])
+    assert here.store.block(PARTS[0].cid) == BLOCKS[0]
 
 
 async def test_it_goes_on_from_what_came_before(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     here, there = nodes
     there.store.carry_out([store(update(1, BLOCKS[:4]), BLOCKS[:4])])
-    assert await here.payloads.fetch(there.key, PARTS) is None
-    assert here.store.piece(PARTS[3].cid) == BLOCKS[3]
+    assert await here.payloads.fetch(wanted(there)) == fetched(there)
+    assert held(here) == [True] * 4 + [False] * 4
     there.store.carry_out([store(update(2, BLOCKS), BLOCKS)])
     before = requests(here)
-    assert await here.payloads.fetch(there.key, PARTS) == BLOCKS
+    assert await here.payloads.fetch(wanted(there)) == fetched(there, complete=True)
     assert requests(here) - before == 2  # for the four that were missing
+    assert await here.payloads.fetch(wanted(there)) == fetched(there, complete=True)
+    assert requests(here) - before == 2  # for nothing any more
 
 
 async def test_one_block_that_comes_twice_in_a_payload(nodes: tuple[Node, Node]) -> None:
     here, there = nodes
     there.store.carry_out([store(update(1, BLOCKS[:1]), BLOCKS[:1])])
-    assert await here.payloads.fetch(there.key, [PARTS[0]] * 5) == (BLOCKS[0],) * 5
+    assert await here.payloads.fetch(wanted(there, [PARTS[0]] * 5)) == fetched(there, complete=True)
 
 
-@pytest.mark.parametrize("count", [1, 8])
-async def test_a_lie_is_passed_on_and_not_kept(nodes: tuple[Node, Node], count: int) -> None:
+async def test_a_lie_is_passed_on_and_not_kept(nodes: tuple[Node, Node]) -> None:
     here, there = nodes
-    there.store.carry_out([store(update(1, BLOCKS[:1]), BLOCKS[:1])])
-    wrong = [Part(PARTS[0].cid, 5), *PARTS[1:count]]
-    assert await here.payloads.fetch(there.key, wrong) == (BLOCKS[0],)
-    assert here.store.piece(PARTS[0].cid) is None
+
+    async def lie(body: bytes, peer: str) -> bytes:
+        return pack(BlockReply((BLOCKS[0], BLOCKS[7], BLOCKS[2])))
+
+    there.network.handlers[protocols.BLOCK] = lie
+    assert await here.payloads.fetch(wanted(there)) == fetched(there, lied=True)
+    assert held(here) == [True, False, True] + [False] * 5
+
+
+async def test_an_author_who_lies_about_sizes_gets_nobody_else_banned(nodes: tuple[Node, Node]) -> None:
+    here, there = nodes
+    there.store.carry_out([store(update(1, BLOCKS[:2]), BLOCKS[:2])])
+    parts = [PARTS[0], Part(PARTS[1].cid, 5)]
+    assert await here.payloads.fetch(wanted(there, parts)) == fetched(there)
+    assert held(here, BLOCKS[:2]) == [True, False]
+    here.store.put([BLOCKS[1]])
+    before = requests(here)
+    assert await here.payloads.fetch(wanted(there, parts)) == fetched(there)
+    assert requests(here) == before
 
 
 async def test_nobody_there(nodes: tuple[Node, Node]) -> None:
-    assert await nodes[0].payloads.fetch(key("stranger"), PARTS) is None
+    here, there = nodes
+    there.network.handlers.clear()
+    assert await here.payloads.fetch(wanted(there)) == fetched(there)
+
+
+async def test_blocks_that_went_with_another_update_are_missed_in_time(nodes: tuple[Node, Node]) -> None:
+    here, there = nodes
+    here.store.carry_out([store(update(1, BLOCKS[:1]), BLOCKS[:1]), cut(0)])
+    result = await here.payloads.fetch(wanted(there, PARTS[:1]))
+    assert result == fetched(there, complete=True)
+    here.store.carry_out([prune(0, 1)])
+    assert await here.payloads.confirmed(result) == fetched(there)
+
+
+async def test_a_full_disk_is_waited_for(nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learnaed.patience.RETRY_SECONDS", 0.001)
+    here, there = nodes
+    there.store.carry_out([store(update(1, BLOCKS), BLOCKS)])
+    put, full = here.store.put, [True, True]
+
+    def fail(blocks: Iterable[bytes]) -> None:
+        if full and full.pop():
+            raise StoreError("the disk is full")
+        put(blocks)
+
+    monkeypatch.setattr(here.store, "put", fail)
+    assert await here.payloads.fetch(wanted(there)) == fetched(there, complete=True)
+    assert all(held(here)) and requests(here) == 3
+    assert here.said == ["the disk is full; waiting, and trying again", "the database can be written again"]
 
 
 # --- on to the trainer

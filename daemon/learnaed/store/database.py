@@ -33,6 +33,10 @@ class DamagedStore(StoreError):
         self.why = why
 
 
+class IncompleteUpdate(StoreError):
+    """An update cannot be stored, because parts of its payload are missing. Waiting does not help."""
+
+
 class Database:
     """One database file. Its methods block for the disk; call them in a thread from async code.
 

@@ -22,13 +22,16 @@ from learnae.coordinator.actions import Drop, GoOver, KeepCut, Prune, Settle
 from learnae.coordinator.actions import Store as Keep
 from learnae.genesis import Genesis
 from learnae.ledger import Entry, Kept
+from learnae.peer import short
 from learnae.wire import CutId, Update, open_envelope
-from learnaed.store.database import DamagedStore, Database
+from learnaed.store.database import DamagedStore, Database, IncompleteUpdate
 from learnaed.store.numbers import Numbers
 
 MAX_REMEMBERED: Final = 200
 ARRIVAL_SECONDS: Final = 3600.0
-"""How long the blocks of an update that is never completed are kept."""
+"""How long the blocks of an update that is never completed, or not admitted, are kept."""
+MAX_ARRIVING: Final = 8192
+"""Most of these blocks; with 256 KiB each they take 2 GiB."""
 
 Change: TypeAlias = Keep | Drop | KeepCut | Settle | Prune | GoOver
 """The coordinator's actions that change the store."""
@@ -78,13 +81,18 @@ class Store(Database):
     @_carry_out.register
     def _(self, keep: Keep, db: sqlite3.Connection) -> None:
         entry = keep.entry
+        parts = open_envelope(Update, keep.envelope).message.parts
         db.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", ((raw_cid(b), b) for b in keep.blocks))
+        if not self._all_here((part.cid for part in parts), db):
+            raise IncompleteUpdate(
+                f"update {entry.seq} of {short(entry.author)} came into the ledger without all its parts: start the "
+                "daemon again; nothing stored before is lost"
+            )
         db.execute(
             "INSERT INTO updates (swarm, author, seq, digest, slot, counts, facts, envelope) "
             "VALUES (?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT (swarm, author, seq, digest) DO UPDATE SET counts = 1",
             (keep.swarm, entry.author, entry.seq, entry.digest, entry.slot, _facts(entry), keep.envelope),
         )
-        parts = open_envelope(Update, keep.envelope).message.parts
         for part in parts:
             db.execute(
                 f"INSERT OR IGNORE INTO parts SELECT ?, id FROM updates WHERE {_ENTRY}",
@@ -149,7 +157,6 @@ class Store(Database):
         which = "SELECT id FROM updates WHERE swarm = ? AND slot <= ?"
         blocks = db.execute(f"SELECT DISTINCT cid FROM parts WHERE owner IN ({which})", (swarm, slot)).fetchall()
         db.execute("DELETE FROM updates WHERE swarm = ? AND slot <= ?", (swarm, slot))
-        blocks += db.execute("DELETE FROM arriving WHERE since < ? RETURNING cid", (self._oldest(),)).fetchall()
         self._delete_unused(db, blocks)
 
     def _delete_unused(self, db: sqlite3.Connection, blocks: Iterable[tuple[bytes]]) -> None:
@@ -158,9 +165,6 @@ class Store(Database):
             "AND NOT EXISTS (SELECT 1 FROM arriving WHERE cid = ?1)",
             blocks,
         )
-
-    def _oldest(self) -> float:
-        return self._clock() - ARRIVAL_SECONDS
 
     # --- what is kept
 
@@ -218,15 +222,36 @@ class Store(Database):
 
     # --- blocks
 
-    def put(self, block: bytes) -> None:
-        """Keep a block of an update that is still on its way, or replace a damaged one; durable when this returns."""
-        cid = raw_cid(block)
+    def put(self, blocks: Iterable[bytes]) -> None:
+        """Keep blocks of an update that is still on its way, or replace damaged ones; durable when this returns."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?)", (cid, block))
-            if not db.execute("SELECT 1 FROM parts WHERE cid = ?", (cid,)).fetchone():
-                db.execute("INSERT OR REPLACE INTO arriving VALUES (?, ?)", (cid, self._clock()))
-            old = db.execute("DELETE FROM arriving WHERE since < ? RETURNING cid", (self._oldest(),)).fetchall()
-            self._delete_unused(db, old)
+            for block in blocks:
+                cid = raw_cid(block)
+                db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?)", (cid, block))
+                if not db.execute("SELECT 1 FROM parts WHERE cid = ?", (cid,)).fetchone():
+                    db.execute("INSERT OR REPLACE INTO arriving VALUES (?, ?)", (cid, self._clock()))
+
+    def expire(self) -> None:
+        """Delete blocks of updates that were never completed, or not admitted, once they are old or too many."""
+        # One from the future, before the clock was set back, would stay for long.
+        old = "SELECT cid FROM arriving WHERE abs(since - ?) > ?"
+        many = "SELECT cid FROM arriving ORDER BY since DESC LIMIT -1 OFFSET ?"
+        which = f"SELECT * FROM ({old}) UNION SELECT * FROM ({many})"
+        parameters = (self._clock(), ARRIVAL_SECONDS, MAX_ARRIVING)
+        if not self._read(which, parameters):
+            return
+        with self._transaction() as db:
+            blocks = db.execute(f"DELETE FROM arriving WHERE cid IN ({which}) RETURNING cid", parameters).fetchall()
+            self._delete_unused(db, blocks)
+        self._shrink()
+
+    def has(self, cids: Iterable[bytes]) -> bool:
+        """Whether all these blocks are here, sound or not."""
+        with self._lock, self._clear_errors():
+            return self._all_here(cids, self._db)
+
+    def _all_here(self, cids: Iterable[bytes], db: sqlite3.Connection) -> bool:
+        return all(db.execute("SELECT 1 FROM blocks WHERE cid = ?", (cid,)).fetchone() for cid in cids)
 
     def piece(self, cid: bytes) -> bytes | None:
         """A payload block for the own use; None if it is not here or no longer what its name says."""
