@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import nn
 
 from learnae.rules import Rules
 from learnae.tasks.digits import Digits
+from learnae.tasks.images import Images, ImageTask, perceptron
 
 
 class Narrow(Digits):
@@ -21,3 +24,27 @@ class Brisk(Digits):
     name = "brisk"
     slot_seconds = 1.0
     rules = Rules(cut_slots=2)
+
+
+class Hasty(ImageTask):
+    """Two rounds a second on made-up data, which need no library: its trainer is up early. Its updates are too large
+    to ride in their announcements."""
+
+    name = "hasty"
+    slot_seconds = 0.5
+    round_steps = 4
+    batch = 16
+    white = 1.0
+    rules = Rules(cut_slots=4)
+
+    def model(self) -> nn.Module:
+        return perceptron(16, 512, 512, 4)
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.05)
+
+    def load(self, train: bool) -> Images:
+        rng = np.random.default_rng(0 if train else 1)
+        labels = np.arange(600) % 4
+        pixels = rng.normal(0.0, 0.5, (600, 16)) + np.eye(4, 16)[labels]
+        return Images(pixels.astype(np.float32), labels.astype(np.int64))
