@@ -25,7 +25,8 @@ class Rules:
     """How many intervals an update's base cut may lie behind its slot; more than `window`, or a swarm whose cuts
     settle late would refuse its own updates."""
     clip: float = 1.25
-    """An update moves the model at most this times the median norm of the window before; infinity: no bound."""
+    """An update moves the model at most this times the median norm of the window before; infinity: no bound. Less
+    leaves attackers less, and takes from honest updates that are larger than most."""
     fair_share: float = 2.0
     """An update counts for at most this times the fair share, one over the authors of an interval."""
 

@@ -52,10 +52,16 @@ class Bounds:
         )
 
     def ratio(self, entry: Entry) -> int:
-        """By which part of itself the update counts, from 0 to `FULL`: exact, so equal on every machine."""
+        """By which part of itself the update counts, from 0 to `FULL`: exact, so equal on every machine.
+
+        An update above the bound counts by the *square* of the quotient, so that it moves the model the less the more it
+        exceeds. A plain clip would leave attackers with the full bound, and take from honest nodes that pull the model
+        back, whose updates then are larger than usual, as much as from the attackers.
+        """
         part = 1.0
         if entry.norm > self.norm:
             part = self.norm / entry.norm
+            part *= part
         if entry.share > self.share:
             part = min(part, self.share / entry.share)
         return int(part * FULL)

@@ -226,7 +226,7 @@ def test_without_a_past_the_first_updates_bound_each_other() -> None:
     items = [entry(author, 1, 100, norm) for author, norm in zip(AUTHORS, (1.0, 1.0, 1.0, 50.0), strict=True)]
     ledger = filled(items)
     assert [ledger.ratio(item) for item in items[:3]] == [FULL] * 3
-    assert ledger.ratio(items[3]) == int(RULES.clip / 50.0 * FULL)
+    assert ledger.ratio(items[3]) == int((RULES.clip / 50.0) ** 2 * FULL)
     assert not math.isfinite(Bounds.after([], RULES).norm)
 
 
