@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import trio
 
@@ -18,14 +18,15 @@ from learnae import protocol
 from learnae.coordinator import Coordinator, actions, events
 from learnae.errors import NetworkError, StoreError, TaskError, WireError
 from learnae.genesis import Genesis
-from learnae.ledger import Applied, Refusal
+from learnae.layout import Layout
+from learnae.ledger import Applied, Kept, Refusal
 from learnae.peer import peer_id, public_key
 from learnaed import logs, protocols
 from learnaed.asker import Asker
 from learnaed.network import Network
 from learnaed.patience import Patience
 from learnaed.payloads import Payloads
-from learnaed.snapshots import Download, Progress, Shelf
+from learnaed.snapshots import MOST_BYTES, Download, Progress, Shelf, check_fit
 from learnaed.store import Change, DamagedStore, Store
 from learnaed.trainer.supervisor import Item, Trainer
 
@@ -56,6 +57,13 @@ class DriverStatistics:
     events: int
     store_failures: int
     store_waiting: int
+
+
+class _Arrival(NamedTuple):
+    """A trainer that has said hello: which one, and where it keeps its snapshots."""
+
+    life: int
+    snapshots: Path
 
 
 class Driver:
@@ -96,8 +104,11 @@ class Driver:
         self._payloads = Payloads(store, self._patiently, self._asker, self._connected, notify)
         self._download: Download | None = None
         self._downloading: trio.CancelScope | None = None
+        self._complaint = ""
+        self._arrived: deque[_Arrival] = deque()
         self._loaded: bytes | None = None
         self._swarm = b""
+        self._layout: Layout | None = None
         self._tidied = -math.inf
         self._events = 0
         self._addresses: tuple[str, ...] = ()
@@ -139,7 +150,7 @@ class Driver:
         """A message of the trainer process."""
         match message:
             case protocol.Hello():
-                await self._trainer_ready(message)
+                self._trainer_ready(message)
             case protocol.RoundDone():
                 fields = (message.samples, message.share, message.norm, message.loss, message.after, message.loads)
                 self.post(events.RoundFinished(tuple(message.parts), *fields))
@@ -160,25 +171,23 @@ class Driver:
             case _:
                 log.warning("unexpected message from the trainer", kind=type(message).__name__)
 
-    async def _trainer_ready(self, hello: protocol.Hello) -> None:
+    def _trainer_ready(self, hello: protocol.Hello) -> None:
         try:
             genesis = Genesis.from_wire(hello.genesis)
         except WireError as error:
             raise TaskError(f"the task cannot be shared: {error}. Correct the task, or its slot_seconds") from error
-        snapshots = await trio.to_thread.run_sync(self._shelf.open, Path(hello.snapshots))
-        kept = await self._patiently(self._store.kept, genesis.swarm_id(self._coordinator.topic))
         self.rounds = hello.rounds
         log.info("trainer ready", parameters=hello.parameters, local_tensors=hello.local, rounds=hello.rounds)
-        self.post(
-            events.TrainerReady(
-                genesis,
-                hello.base,
-                hello.total,
-                tuple(Applied(*row) for row in hello.applied),
-                hello.own_seq,
-                replace(kept, snapshots=snapshots),
+        if 4 * genesis.layout.size > MOST_BYTES:
+            self._notify(
+                "warning",
+                f"the model is too large to be shared as a snapshot: {genesis.layout.size / 1e6:.0f} million weights, "
+                f"and {MOST_BYTES / 4e6:.0f} are the most. Nodes that start late or stay away for long cannot take "
+                "part: start all of them together, or freeze some of the weights",
             )
-        )
+        applied = tuple(Applied(*row) for row in hello.applied)
+        self._arrived.append(_Arrival(self.trainer.life if self.trainer is not None else 0, Path(hello.snapshots)))
+        self.post(events.TrainerReady(genesis, hello.base, hello.total, applied, hello.own_seq, Kept()))
 
     def _take_report(self, report: protocol.Report) -> None:
         for alarm in report.alarms if self.report is None or report.alarms != self.report.alarms else ():
@@ -239,9 +248,7 @@ class Driver:
         """Do what must be done when the coordinator gets to know of an event, and not earlier."""
         match event:
             case events.TrainerReady():
-                self._loaded = None
-                if self.trainer is not None:
-                    self.trainer.begin()
+                return await self._welcomed(event, self._arrived.popleft())
             case events.CutTaken(weights=bytes() as cid) if not await trio.to_thread.run_sync(self._shelf.add, cid):
                 return replace(event, weights=None)
             case events.BlocksFetched(complete=True):
@@ -249,6 +256,15 @@ class Driver:
             case events.SnapshotFetched(weights=cid, ok=True):
                 return replace(event, ok=await trio.to_thread.run_sync(self._shelf.add, cid))
         return event
+
+    async def _welcomed(self, ready: events.TrainerReady, arrival: _Arrival) -> events.TrainerReady:
+        """What is kept, now that all events from before the trainer came have been dealt with."""
+        self._loaded = None
+        snapshots = await trio.to_thread.run_sync(self._shelf.open, arrival.snapshots)
+        kept = await self._patiently(self._store.kept, ready.genesis.swarm_id(self._coordinator.topic))
+        if self.trainer is not None:
+            self.trainer.begin(arrival.life)
+        return replace(ready, kept=replace(kept, snapshots=snapshots))
 
     async def _tidy(self) -> None:
         # Here and nowhere else: no block may go between the look at it in `_prepared` and the transaction.
@@ -341,7 +357,7 @@ class Driver:
         self._tell(protocol.Load(path, action.base, action.total, action.samples))
 
     def _join(self, action: actions.JoinSwarm) -> None:
-        self._swarm = action.swarm
+        self._swarm, self._layout = action.swarm, action.genesis.layout
         if self._topic is not None:
             self._network.unsubscribe(self._topic)
         self._topic = protocols.updates_topic(self._coordinator.topic, action.genesis.layout.fingerprint)
@@ -374,23 +390,31 @@ class Driver:
         """One at a time: the coordinator asks for another one when it has changed its mind."""
         if self._download is not None and self._download.progress.cid == action.weights:
             return
-        genesis = self._coordinator.genesis
-        assert genesis is not None
-        limit = 4 * genesis.layout.size + _LARGEST_HEADER
-        download = Download(self._shelf.directory, action.weights, action.holders, self._asker.blocks, limit)
+        layout = self._layout
+        assert layout is not None
+        limit, check = 4 * layout.size + _LARGEST_HEADER, partial(check_fit, layout)
+        download = Download(self._shelf.directory, action.weights, action.holders, self._asker.blocks, limit, check)
         if self._downloading is not None:
             self._downloading.cancel()
         with trio.CancelScope() as scope:
             self._download, self._downloading = download, scope
-            try:
-                await download.run()
-                ok = True
-            except (NetworkError, StoreError) as error:
-                self._notify("warning", str(error))
-                ok = False
+            ok = await self._succeeds(download)
             if self._download is download:
                 self._download, self._downloading = None, None
             self.post(events.SnapshotFetched(action.weights, ok))
+
+    async def _succeeds(self, download: Download) -> bool:
+        try:
+            # The trainer may have come to the same weights.
+            if not await trio.to_thread.run_sync(self._shelf.has, download.progress.cid):
+                await download.run()
+        except (NetworkError, StoreError) as error:
+            if str(error) != self._complaint:  # It is tried every few seconds.
+                self._complaint = str(error)
+                self._notify("warning", self._complaint)
+            return False
+        self._complaint = ""
+        return True
 
     @property
     def download(self) -> Progress | None:

@@ -15,9 +15,11 @@ from learnae import protocol
 from learnae.cid import raw_cid
 from learnae.coordinator import Coordinator, actions, events
 from learnae.errors import StoreError
+from learnae.genesis import Genesis
+from learnae.layout import Layout, TensorSpec
 from learnae.ledger import Applied, Entry, Kept
 from learnae.rules import FULL
-from learnae.snapshot import Links, exists, snapshot_path, write
+from learnae.snapshot import Links, exists, header, snapshot_path, write
 from learnaed import patience, protocols
 from learnaed.driver import Driver
 from learnaed.network import Network
@@ -31,12 +33,21 @@ from tests.daemon.fakes import FakeCoordinator, FakeNetwork, FakePeer, key
 SWARM = genesis().swarm_id("t")
 
 
+LARGE = replace(genesis(), layout=Layout((TensorSpec("weight", (500_000,), "float32"),)))
+
+
+def big(directory: Path, seed: int) -> Links:
+    """A snapshot of the large model."""
+    return write(directory, [header(LARGE.layout, LARGE.exponents), bytes([seed]) * 2_000_000])
+
+
 class FakeTrainer:
     def __init__(self, log: list[object]) -> None:
         self.log = log
+        self.life = 1
 
-    def begin(self) -> None:
-        self.log.append("begin")
+    def begin(self, life: int) -> None:
+        self.log.append(f"begin {life}")
 
     def tell(self, item: Item) -> None:
         self.log.append("unit" if callable(item) else item)
@@ -67,6 +78,11 @@ class Rig:
         )
         self.driver.trainer = cast(Trainer, FakeTrainer(self.log))
         self.shelf.open(self.snapshots)
+
+    def join(self, swarm: Genesis) -> None:
+        """Fetch snapshots of this one from now on."""
+        self.on(events.Listening, actions.JoinSwarm(SWARM, swarm))
+        self.driver.post(events.Listening(()))
 
     def note_stores(self, fail: Callable[[], None] = lambda: None) -> None:
         """Log what is stored, too."""
@@ -206,7 +222,7 @@ async def test_nothing_is_told_to_a_trainer_before_its_begin_or_after(rig: Rig) 
     rig.driver.post(events.Resume())
     async with rig.running():
         await rig.until(lambda: len(rig.log) >= 3)
-    assert rig.log == [("info", "before"), "begin", ("info", "after")]
+    assert rig.log == [("info", "before"), "begin 1", ("info", "after")]
 
 
 async def test_a_full_disk_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,8 +275,60 @@ async def test_a_ready_trainer_comes_with_what_is_kept(rig: Rig) -> None:
         3,
         Kept(entries=(Entry.of(update(1)),), own_seq=1, snapshots=frozenset({snapshot.cid})),
     )
-    assert rig.log == ["begin"]
+    assert rig.log == ["begin 1"]
     assert rig.driver.rounds == 5
+
+
+async def test_what_is_kept_is_looked_up_when_all_that_came_before_the_trainer_is_done(rig: Rig) -> None:
+    """Else it would be told to go on from a snapshot that is deleted, or to subtract what is pruned."""
+    kept, old = write(rig.snapshots, [b"kept"]), write(rig.snapshots, [b"old"])
+    rig.shelf.open(rig.snapshots)
+    one, two = update(1), update(7)
+    prune = actions.Prune(SWARM, manifest(0).id, 5, 1, (kept.cid,))
+    rig.on(events.Finish, *(store(signed, swarm=SWARM) for signed in (one, two)))
+    rig.on(events.Pause, actions.Drop(SWARM, (Entry.of(one), Entry.of(two))), replace(cut(0), swarm=SWARM), prune)
+    rig.driver.post(events.Finish())
+    rig.driver.post(events.Pause())
+    await rig.driver.hear_trainer(hello(rig))
+    rig.driver.post(events.Finish())
+    async with rig.running():
+        (ready,) = await rig.heard(events.TrainerReady)
+    assert isinstance(ready, events.TrainerReady)
+    assert ready.kept.dropped == (Entry.of(two),)
+    assert ready.kept.entries == ()
+    assert ready.kept.snapshots == frozenset({kept.cid})
+    assert not exists(rig.snapshots, old.cid)
+
+
+async def test_a_trainer_begins_as_the_one_that_said_hello(rig: Rig) -> None:
+    await rig.driver.hear_trainer(hello(rig))
+    rig.driver.lost_trainer()
+    assert rig.driver.trainer is not None
+    rig.driver.trainer.life = 2
+    await rig.driver.hear_trainer(hello(rig))
+    async with rig.running():
+        await rig.heard(events.TrainerReady, 2)
+    assert rig.log[1:] == ["begin 1", "begin 2"]
+
+
+async def test_a_cut_that_is_taken_while_others_are_pruned_stays(rig: Rig) -> None:
+    """The coordinator did not know of it when it said which snapshots are needed."""
+    new = write(rig.snapshots, [b"new"])
+    rig.on(events.Pause, replace(cut(0), swarm=SWARM), actions.Prune(SWARM, manifest(0).id, 5, 1, ()))
+    rig.driver.post(events.Pause())
+    await rig.driver.hear_trainer(protocol.CutTaken(4, 9, new.cid, new.size))
+    async with rig.running():
+        assert await rig.heard(events.CutTaken) == [events.CutTaken(4, 9, new.cid, new.size)]
+        await rig.until(lambda: rig.shelf.cids)
+    assert rig.shelf.cids == {new.cid} and exists(rig.snapshots, new.cid)
+
+
+@pytest.mark.parametrize(("weights", "warned"), [(450_000_000, False), (460_000_000, True)])
+async def test_a_model_that_is_too_large_for_snapshots(rig: Rig, weights: int, warned: bool) -> None:
+    large = replace(genesis(), layout=Layout((TensorSpec("weight", (weights,), "float32"),)))
+    await rig.driver.hear_trainer(replace(hello(rig), genesis=large.to_wire()))
+    said = [line for line in rig.log if isinstance(line, tuple)]
+    assert [level for level, text in said if "too large to be shared as a snapshot" in text] == ["warning"] * warned
 
 
 async def test_rounds_and_cuts_are_passed_on(rig: Rig) -> None:
@@ -326,8 +394,9 @@ async def test_a_damaged_snapshot_that_could_not_be_loaded_is_deleted(rig: Rig) 
 async def test_manifests_and_snapshots_come_from_another_node(rigs: tuple[Rig, Rig]) -> None:
     here, there = rigs
     there.store.carry_out([cut(0)])
-    snapshot = write(there.snapshots, [bytes(300_000)])
+    snapshot = big(there.snapshots, 0)
     there.shelf.open(there.snapshots)
+    here.join(LARGE)
     here.on(events.Pause, actions.FetchManifest(there.key, manifest(0).cid))
     here.on(events.Resume, actions.FetchManifest(there.key, manifest(9).cid))
     here.on(events.Finish, actions.FetchSnapshot(snapshot.cid, (there.key,)))
@@ -345,21 +414,52 @@ async def test_manifests_and_snapshots_come_from_another_node(rigs: tuple[Rig, R
 
 async def test_a_snapshot_that_nobody_has(rigs: tuple[Rig, Rig]) -> None:
     here, there = rigs
+    here.join(LARGE)
     here.on(events.Finish, actions.FetchSnapshot(raw_cid(b"weights"), (there.key,)))
+    failed = events.SnapshotFetched(raw_cid(b"weights"), False)
+    async with here.running():
+        for attempt in (1, 2, 3):
+            here.driver.post(events.Finish())
+            assert await here.heard(events.SnapshotFetched, attempt) == [failed] * attempt
+    assert here.log == [("warning", "no peer gives the snapshot")]  # Once is enough.
+
+
+async def test_a_snapshot_that_is_here_already_is_not_fetched(rigs: tuple[Rig, Rig]) -> None:
+    here, there = rigs
+    snapshot = big(here.snapshots, 1)
+    here.join(LARGE)
+    here.on(events.Finish, actions.FetchSnapshot(snapshot.cid, (there.key,)))
     async with here.running():
         here.driver.post(events.Finish())
-        assert await here.heard(events.SnapshotFetched) == [events.SnapshotFetched(raw_cid(b"weights"), False)]
-    assert here.log == [("warning", "no peer gives the snapshot")]
+        assert await here.heard(events.SnapshotFetched) == [events.SnapshotFetched(snapshot.cid, True)]
+    assert here.shelf.cids == {snapshot.cid}
+    assert not here.network.requests
 
 
-def big(directory: Path, seed: int) -> Links:
-    return write(directory, [bytes([seed]) * 1_000_000 for _ in range(2)])
+async def test_what_is_no_snapshot_of_this_model_is_refused(rigs: tuple[Rig, Rig]) -> None:
+    """The trainer could not go on from it, however often it is started again."""
+    here, there = rigs
+    content = [header(LARGE.layout, LARGE.exponents), bytes(1_999_996)]
+    strange = [write(there.snapshots, content), write(there.snapshots, [b"weights"])]
+    there.shelf.open(there.snapshots)
+    here.join(LARGE)
+    here.on(events.Pause, actions.FetchSnapshot(strange[0].cid, (there.key,)))
+    here.on(events.Resume, actions.FetchSnapshot(strange[1].cid, (there.key,)))
+    async with here.running():
+        here.driver.post(events.Pause())
+        await here.heard(events.SnapshotFetched)
+        here.driver.post(events.Resume())
+        heard = await here.heard(events.SnapshotFetched, 2)
+    assert heard == [events.SnapshotFetched(links.cid, False) for links in strange]
+    assert list(here.snapshots.iterdir()) == []
+    assert all("none of this model" in str(line) for line in here.log) and len(here.log) == 2
 
 
 async def test_the_coordinator_may_change_its_mind_about_a_snapshot(rigs: tuple[Rig, Rig]) -> None:
     here, there = rigs
     one, two = big(there.snapshots, 1), big(there.snapshots, 2)
     there.shelf.open(there.snapshots)
+    here.join(LARGE)
     asked = trio.Event()
     serve = there.network.handlers[protocols.BLOCK]
 
@@ -388,6 +488,7 @@ async def test_pruning_deletes_snapshots_but_not_the_one_that_is_coming(rigs: tu
     kept, old = write(here.snapshots, [b"kept"]), write(here.snapshots, [b"old"])
     coming = raw_cid(b"coming")
     here.shelf.open(here.snapshots)
+    here.join(genesis())
     hanging = trio.Event()
 
     async def hangs(body: bytes, peer: str) -> bytes:

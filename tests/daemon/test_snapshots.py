@@ -14,7 +14,8 @@ from trio.testing import MockClock
 from learnae.cid import raw_cid
 from learnae.errors import NetworkError, StoreError
 from learnae.snapshot import LEAF, Links, exists, links_path, read, snapshot_path, write
-from learnaed.snapshots import Download, Shelf, download
+from learnae.wire import MAX_PART
+from learnaed.snapshots import MOST_BYTES, Download, Shelf, download
 
 SIZE = 10 * LEAF + 1234
 LIMIT = 2 * SIZE
@@ -107,6 +108,32 @@ def test_only_what_is_wanted_stays(tmp_path: Path) -> None:
     assert shelf.cids == {two.cid}
     assert shelf.add(unknown.cid) and shelf.cids == {two.cid, unknown.cid}
     assert not shelf.add(one.cid)
+
+
+def test_what_cannot_be_deleted_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = make(tmp_path, 1), make(tmp_path, 2)
+    shelf = opened(tmp_path)
+    stuck, draft = links_path(tmp_path, one.cid), snapshot_path(tmp_path, raw_cid(b"x")).with_suffix(".partial")
+    draft.write_bytes(b"half")
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path in (stuck, draft):
+            raise PermissionError("read-only")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    shelf.keep_only([])
+    assert [exists(tmp_path, links.cid) for links in (one, two)] == [True, False]
+    assert draft.exists() and shelf.cids == frozenset()
+
+
+def test_the_largest_snapshot_that_can_be_asked_for() -> None:
+    leaves = MOST_BYTES // LEAF
+    assert [len(Links(n * LEAF, (raw_cid(b""),) * n).encode()) <= MAX_PART for n in (leaves, leaves + 1)] == [
+        True,
+        False,
+    ]
 
 
 # --- the download

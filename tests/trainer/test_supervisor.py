@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -218,3 +219,33 @@ async def test_cancellation_leaves_no_process() -> None:
         nursery.cancel_scope.cancel()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_what_was_meant_for_a_process_that_has_ended_is_not_told_to_the_next() -> None:
+    """The driver may be so slow to take note of a hello that the process has ended in the meantime."""
+    harness = Harness(ECHO)
+    trainer = harness.trainer
+    lives: list[int] = []
+
+    async def hear(message: protocol.TrainerMessage) -> None:
+        harness.heard.append(message)
+        if isinstance(message, protocol.Hello):
+            lives.append(trainer.life)
+            if len(lives) == 1:
+                pid = trainer.statistics().pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+        harness._notify()
+
+    trainer._hear = hear
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trainer.run)
+        await harness.until(lambda: len(lives) == 2)
+        trainer.begin(lives[0])
+        trainer.tell(unit(1))
+        assert trainer.statistics().state == "starting"
+        trainer.begin(lives[1])
+        trainer.tell(unit(2))
+        await harness.until(lambda: bool(harness.said(protocol.Void)))
+        await trainer.stop()
+    assert harness.said(protocol.Void) == [protocol.Void(bytes(32), 2)]

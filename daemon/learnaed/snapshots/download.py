@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -57,9 +58,18 @@ class Download:
         holders: peers that may have it.
         ask: asks a peer for blocks.
         limit: most bytes that the snapshot may have.
+        check: looks at the leaves and the size of the whole; raises `StoreError` if that is of no use. Default: any is.
     """
 
-    def __init__(self, directory: Path, cid: bytes, holders: Sequence[bytes], ask: Ask, limit: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        cid: bytes,
+        holders: Sequence[bytes],
+        ask: Ask,
+        limit: int,
+        check: Callable[[Iterator[bytes], int], None] = lambda leaves, size: None,
+    ) -> None:
         self._directory = directory
         self._cid = cid
         self._idle = deque(holders)
@@ -67,6 +77,7 @@ class Download:
         self._strikes: Counter[bytes] = Counter()
         self._ask = ask
         self._limit = limit
+        self._check = check
         self._links = Links(0, ())
         self._missing: deque[int] = deque()
         self._done = 0
@@ -80,7 +91,7 @@ class Download:
         """Fetch all that is missing, and complete the snapshot.
 
         Raises:
-            NetworkError: no peer gives what is still missing.
+            NetworkError: no peer gives what is still missing, or it is no snapshot of this model.
             StoreError: the disk is full or the directory not writable.
         """
         self._links = await self._fetch_links()
@@ -197,6 +208,14 @@ class Download:
 
     def _complete(self) -> None:
         links, final = links_path(self._directory, self._cid), snapshot_path(self._directory, self._cid)
+        try:
+            with self._draft.open("rb") as file:
+                self._check(iter(partial(file.read, LEAF), b""), self._links.size)
+        except StoreError as error:
+            self._draft.unlink()
+            raise NetworkError(f"what the peers call a snapshot is none of this model: {error}") from error
+        except OSError as error:
+            raise self._no_disk(error) from error
         try:
             with self._draft.open("r+b") as file:
                 os.fsync(file.fileno())

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from learnae.cid import CID_BYTES, raw_cid
 from learnae.errors import StoreError, WireError
-from learnae.snapshot import LEAF, links_path, parse_links, read, snapshot_path
+from learnae.layout import Layout
+from learnae.snapshot import LEAF, exists, header, links_path, parse_links, read, read_header, snapshot_path
+from learnae.wire import MAX_PART
 from learnaed import logs
 
 _STRIDE = CID_BYTES + 2
 """Bytes from one leaf's CID to the next in a links block, whose end they are."""
+MOST_BYTES: Final = (MAX_PART - 16) // _STRIDE * LEAF
+"""Largest snapshot whose links block peers can ask for: 1.68 GiB."""
+_EXPONENTS = range(-120, 97)
 
 log = logs.get("snapshots")
 
@@ -83,6 +88,10 @@ class Shelf:
             self._known = self._known | {cid: _Known(data, len(links.leaves))}
         return True
 
+    def has(self, cid: bytes) -> bool:
+        """Whether a whole snapshot is on disk, added or not."""
+        return exists(self.directory, cid)
+
     def path(self, cid: bytes) -> Path:
         """The file of a snapshot."""
         return snapshot_path(self.directory, cid)
@@ -123,17 +132,36 @@ class Shelf:
         drafts = {draft_path(self.directory, cid) for cid in kept}
         for path in self.directory.glob(f"*{_DRAFT}"):
             if path not in drafts:
-                path.unlink(missing_ok=True)
+                self._unlink(path)
 
     def _delete(self, cid: bytes) -> None:
         with self._lock:
             self._known = {name: known for name, known in self._known.items() if name != cid}
+        # First of all the links: without them there is no snapshot.
+        if self._unlink(links_path(self.directory, cid)):
+            self._unlink(self.path(cid))
+
+    @staticmethod
+    def _unlink(path: Path) -> bool:
         try:
-            # First of all the links: without them there is no snapshot.
-            links_path(self.directory, cid).unlink(missing_ok=True)
-            self.path(cid).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
             log.warning("a snapshot cannot be deleted", why=error)
+            return False
+        return True
+
+
+def check_fit(layout: Layout, leaves: Iterator[bytes], size: int) -> None:
+    """Look whether a file of these leaves and this size can be the snapshot of a replica with this layout.
+
+    Raises:
+        StoreError: it cannot, and no trainer could go on from it.
+    """
+    exponents, _ = read_header(leaves, layout)
+    if size != len(header(layout, exponents)) + 4 * layout.size:
+        raise StoreError("it has more or fewer weights than the model")
+    if any(exponent not in _EXPONENTS for exponent in exponents):
+        raise StoreError("its units are out of range")
 
 
 _DRAFT = ".partial"

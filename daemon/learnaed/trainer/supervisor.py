@@ -70,6 +70,8 @@ class Trainer:
         self._command = command
         self._process: trio.Process | None = None
         self._items: deque[Item] = deque()
+        self.life = 0
+        """Counts the processes: which one said something, for `begin`."""
         self._ready = False
         self._wake = trio.Event()
         self._stopping = False
@@ -79,10 +81,14 @@ class Trainer:
 
     # --- what the driver calls
 
-    def begin(self) -> None:
-        """The process has said hello and the driver has taken note: what is told from here on is for this process."""
-        self._items.clear()
-        self._ready = True
+    def begin(self, life: int | None = None) -> None:
+        """The process has said hello and the driver has taken note: what is told from here on is for this process.
+
+        It may have ended since it said hello; then nothing is told to the next one before that has done so, too.
+        """
+        if life in (None, self.life) and self._process is not None:
+            self._items.clear()
+            self._ready = True
 
     def tell(self, item: Item) -> None:
         """Queue a message or a unit for the process; dropped while there is none."""
@@ -143,6 +149,7 @@ class Trainer:
     # --- one life of the process
 
     async def _live(self) -> None:
+        self.life += 1
         self._ready = False
         self._items.clear()
         try:
