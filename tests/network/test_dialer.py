@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from learnae.errors import NetworkError
 from learnae.peer import peer_id
 from learnaed.network.addresses import Address
-from learnaed.network.dialer import LAST_RETRY, MAX_ADDRESSES, MAX_PEERS, PARALLEL_DIALS, Dialer, Source
+from learnaed.network.dialer import LAST_RETRY, LAST_RETRY_MET, MAX_ADDRESSES, MAX_PEERS, PARALLEL_DIALS, Dialer, Source
 from learnaed.network.ratelimit import RateLimiter
 from learnaed.network.settings import Counters
 
@@ -115,6 +115,56 @@ async def test_a_lost_peer_is_dialled_again_at_once(autojump_clock: MockClock) -
     world.dialer.lost(LARGE, trio.current_time())
     await world.run_for(2)
     assert world.connected == {LARGE}
+
+
+async def cut_off(world: World, peers: list[str], seconds: float) -> None:
+    """Connect to these peers, then lose them all for so long."""
+    world.open |= {at(peer) for peer in peers}
+    world.dialer.add([at(peer) for peer in peers], Source.DISCOVERED, trio.current_time())
+    await world.run_for(10)
+    assert world.connected == set(peers)
+    world.open.clear()
+    world.connected.clear()
+    for peer in peers:
+        world.dialer.lost(peer, trio.current_time())
+    await world.run_for(seconds)
+
+
+async def test_a_few_lost_peers_are_dialled_every_ten_seconds(autojump_clock: MockClock) -> None:
+    world = World()
+    await cut_off(world, [LARGE], 600)
+    late = [time for time, _ in world.calls if time > 300]
+    assert max(after - before for before, after in pairwise(late)) <= LAST_RETRY_MET + 0.5
+    assert len(late) < 300 / (LAST_RETRY_MET / 2)
+
+
+async def test_many_lost_peers_are_dialled_once_a_second_together(autojump_clock: MockClock) -> None:
+    world = World()
+    await cut_off(world, [peer_id(n.to_bytes(32, "big")) for n in range(30)], 900)
+    assert sum(time > 600 for time, _ in world.calls) < 2 * 300
+
+
+async def test_when_one_lost_peer_is_back_the_others_are_dialled_at_once(autojump_clock: MockClock) -> None:
+    world = World(SMALL)
+    peers = [peer_id(n.to_bytes(32, "big")) for n in range(20)]
+    await cut_off(world, peers, 600)
+    back = trio.current_time()
+    world.open |= {at(peer) for peer in peers}
+    world.dialer.met(peers[0], back)
+    world.connected.add(peers[0])
+    await world.run_for(6)
+    assert world.connected == set(peers)
+
+
+async def test_a_stranger_that_comes_wakes_nobody(autojump_clock: MockClock) -> None:
+    world = World()
+    await cut_off(world, [LARGE], 600)
+    world.dialer.add([at(SMALL)], Source.HEARD, trio.current_time())
+    came = trio.current_time()
+    world.dialer.met(SMALL, came)
+    world.connected.add(SMALL)
+    await world.run_for(0.3)
+    assert not [time for time, address in world.calls if time >= came and address.peer == LARGE]
 
 
 async def test_few_dials_at_once_and_strangers_cannot_fill_the_memory(autojump_clock: MockClock) -> None:

@@ -23,6 +23,8 @@ PARALLEL_DIALS = 4
 DIAL_SECONDS = 6.0
 FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
+# Peers that were connected before are dialled more often while they are few: one of them each second at most.
+LAST_RETRY_MET = 10.0
 # Both sides of a new pair know of each other at the same time: the smaller id dials, the other waits this long.
 POLITE_WAIT = 2.0
 
@@ -48,6 +50,8 @@ class Candidate:
     failures: int = 0
     due: float = math.inf
     dialling: bool = False
+    met: bool = False
+    """It was connected in this run."""
     proven: set[Address] = field(default_factory=set)
     """Those that led to the peer, in this run, when they were dialled last."""
 
@@ -112,6 +116,21 @@ class Dialer:
             return self._random.uniform(0.0, 0.1)
         return POLITE_WAIT + self._random.uniform(0.0, 0.5)
 
+    def met(self, peer: str, now: float) -> None:
+        """A connection is up. Had dials to this peer failed, then the network was away: others may be back too."""
+        candidate = self._candidates.get(peer)
+        if candidate is None:
+            return
+        back = candidate.met and candidate.failures > 0
+        candidate.met, candidate.failures = True, 0
+        if not back:
+            return
+        for other in self._candidates.values():
+            if other.met and other.failures:
+                other.failures = 0
+                other.due = min(other.due, now + self._politeness(other))
+        self._wake.set()
+
     def lost(self, peer: str, now: float) -> None:
         """A connection ended: dial again soon, as for a new peer."""
         candidate = self._candidates.get(peer)
@@ -160,7 +179,7 @@ class Dialer:
                     candidate.proven.discard(address)
                     _log.debug("could not reach %s at %s: %s", candidate.peer, address, error)
                 else:
-                    candidate.failures = 0
+                    self.met(candidate.peer, trio.current_time())
                     candidate.add(address, Source.WORKED)
                     candidate.proven.add(address)
                     break
@@ -168,6 +187,12 @@ class Dialer:
                 candidate.failures += 1
         finally:
             candidate.dialling = False
-            wait = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(candidate.failures, 10))
+            wait = min(self._last_retry(candidate), FIRST_RETRY * 2.0 ** min(candidate.failures, 10))
             candidate.due = trio.current_time() + wait * self._random.uniform(0.5, 1.0)
             self._wake.set()
+
+    def _last_retry(self, candidate: Candidate) -> float:
+        if not candidate.met:
+            return LAST_RETRY
+        away = sum(other.met and other.failures > 0 for other in self._candidates.values())
+        return min(LAST_RETRY, max(LAST_RETRY_MET, float(away)))

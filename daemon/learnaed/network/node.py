@@ -143,8 +143,8 @@ class Network:
                 self._peer_changed(peer, False)
 
     def _peer_changed(self, peer: str, connected: bool) -> None:
-        if not connected:
-            self._dialer.lost(peer, trio.current_time())
+        tell = self._dialer.met if connected else self._dialer.lost
+        tell(peer, trio.current_time())
         try:
             self._on_peer(peer, connected)
         except Exception:
