@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -85,7 +86,7 @@ def show_status(status: Mapping[str, Any], console: Console | None = None) -> No
         f"{ledger.get('missing') or 'none'} missing, weights {short(trainer.get('digest'))}"
     )
     if ledger.get("clipped"):
-        updates += f", {ledger['clipped']} count by a part only"
+        updates += f", {ledger['clipped']} of them count in part"
     lines = [("peers", f"{network.get('peers', 0)} connected"), ("training", training), ("ledger", updates)]
     lines += _history(status)
     lines.append(("traffic", f"{size(network.get('bytes_sent'))} sent, {size(network.get('bytes_received'))} received"))
@@ -94,7 +95,7 @@ def show_status(status: Mapping[str, Any], console: Console | None = None) -> No
     lines += _counts("refused", status.get("refused"), {reason.value: reason.meaning for reason in Refusal})
     lines += _counts("dropped", network.get("dropped"), dropped.MEANINGS)
     for message in (status.get("messages") or ())[-3:]:
-        lines.append((str(message.get("level")), str(message.get("text"))))
+        lines.append((str(message.get("level")), f"{_clock_time(message.get('time'))}{message.get('text')}"))
     for label, text in lines:
         rows.add_row(label, Text(text))
     console.print(head)
@@ -109,9 +110,10 @@ def _history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     cuts, ledger = status.get("cuts") or {}, status.get("ledger") or {}
     lines = []
     if newest := cuts.get("newest"):
-        text = f"newest {cut(newest)}, attested by {cuts.get('votes')} of {cuts.get('electorate')}"
-        text += f"; settled up to {cut(cuts.get('settled'))}"
-        lines.append(("cuts", text + (f", pruned up to {ledger['floor']}" if ledger.get("floor") is not None else "")))
+        settled, votes = cuts.get("settled"), f"attested by {cuts.get('votes')} of {cuts.get('electorate')}"
+        text = f"settled up to {cut(settled)}, " if settled else "none settled yet, "
+        text += votes if newest == settled else f"newest {cut(newest)} {votes}"
+        lines.append(("cuts", text + (f"; pruned up to {ledger['floor']}" if ledger.get("floor") is not None else "")))
     if cuts.get("adopting"):
         lines.append(("adopting", str(cuts["adopting"])))
     if fetching := (status.get("snapshots") or {}).get("fetching"):
@@ -125,6 +127,14 @@ def _history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("clock", f"{abs(offset):.1f} s {'behind' if offset > 0 else 'ahead of'} the swarm's: set it right")
         )
     return lines
+
+
+def _clock_time(iso: object) -> str:
+    """When a message came, by the clock on the wall, as its beginning."""
+    try:
+        return f"{datetime.fromisoformat(str(iso)).astimezone():%H:%M:%S} "
+    except ValueError:
+        return ""
 
 
 def cut(named: Mapping[str, Any] | None) -> str:
@@ -148,20 +158,23 @@ def show_peers(daemon: Daemon, peers: Sequence[Mapping[str, Any]], console: Cons
         console.print(Text(f"{daemon.profile}: no peer known yet on topic {daemon.topic}; it keeps looking"))
         return
     table = Table(title=Text(f"{daemon.profile}, topic {daemon.topic}"), title_justify="left", box=None)
-    for heading in ("peer", "connected", "state", "updates", "settled", "seen", "address", "problem"):
-        table.add_column(heading, overflow="fold")
+    problems = any(_problem(peer) for peer in peers)
+    for heading in ("peer", "state", "updates", "settled", "seen", "address", *(["problem"] if problems else ())):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("peer", "updates", "settled", "seen"))
     for peer in peers:
         seen = peer.get("last_seen")
-        table.add_row(
-            short(peer.get("peer")),
-            "yes" if peer.get("connected") else "no",
-            styled_state(peer.get("state") or "-"),
-            str(peer.get("updates", "-")),
+        state = styled_state(peer.get("state") or "-")
+        if not peer.get("connected"):
+            state.append(", not connected")
+        cells = [
+            Text(short(peer.get("peer"))),
+            state,
+            Text(str(peer.get("updates", "-"))),
             Text(cut(peer.get("settled"))),
-            "-" if seen is None else f"{duration(seen)} ago",
-            Text(", ".join(peer.get("addresses") or ("-",))),
-            Text(_problem(peer)),
-        )
+            Text("-" if seen is None else f"{duration(seen)} ago"),
+            Text(", ".join(str(address).partition("/p2p/")[0] for address in peer.get("addresses") or ("-",))),
+        ]
+        table.add_row(*cells, *([Text(_problem(peer))] if problems else ()))
     console.print(table)
 
 
