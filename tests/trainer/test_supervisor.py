@@ -244,6 +244,7 @@ async def test_what_was_meant_for_a_process_that_has_ended_is_not_told_to_the_ne
         trainer.begin(lives[0])
         trainer.tell(unit(1))
         assert trainer.statistics().state == "starting"
+        assert "killed (SIGKILL), as the system does when memory runs out" in str(trainer.statistics().last_error)
         trainer.begin(lives[1])
         trainer.tell(unit(2))
         await harness.until(lambda: bool(harness.said(protocol.Void)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -77,6 +78,8 @@ class Trainer:
         self._stopping = False
         self._ended = trio.Event()
         self._restarts = 0
+        self._error: str | None = None
+        """Why this process ends, as far as it is known."""
         self._last_error: str | None = None
 
     # --- what the driver calls
@@ -127,6 +130,7 @@ class Trainer:
         crashes = 0
         while not self._stopping:
             started = trio.current_time()
+            self._error = None
             await self._live()
             if self._stopping:
                 break
@@ -168,9 +172,8 @@ class Trainer:
         finally:
             with trio.CancelScope(shield=True):
                 await self._reap(process)
-        code = process.returncode
-        if not self._stopping and code:
-            self._last_error = self._last_error or f"the process ended with code {code}"
+        if not self._stopping:
+            self._last_error = self._error or _how_it_ended(process.returncode)
         if fatal is not None and not self._stopping:
             raise fatal
 
@@ -214,7 +217,7 @@ class Trainer:
                 self._wake = trio.Event()
                 await self._wake.wait()
         except Undeliverable as error:
-            self._last_error = str(error)
+            self._error = str(error)
             process.kill()  # Half of a unit may have been sent.
             await trio.sleep_forever()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -225,16 +228,15 @@ class Trainer:
         assert process.stdout is not None
         frames = protocol.FrameReader()
         fatal = None
-        self._last_error = None
         async for data in process.stdout:
             try:
                 messages = list(frames.feed(bytes(data)))
             except LearnaeError as error:
-                self._last_error = str(error)
+                self._error = str(error)
                 break
             for message in messages:
                 if isinstance(message, protocol.Failed):
-                    self._last_error = message.message
+                    self._error = message.message
                     for line in message.traceback.splitlines():
                         log.error(line)
                     fatal = TaskError(message.message) if message.fatal else None
@@ -249,3 +251,11 @@ class Trainer:
             for line in lines:
                 log.info("trainer says", text=line.decode(errors="replace")[:1000])
             rest = rest[-4096:]
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"the process ended with code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"the process was killed ({name}){hint}"
