@@ -35,7 +35,6 @@ class Hasty(ImageTask):
     round_steps = 4
     batch = 16
     white = 1.0
-    rules = Rules(cut_slots=4)
 
     def model(self) -> nn.Module:
         return perceptron(16, 512, 512, 4)

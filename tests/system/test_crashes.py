@@ -54,12 +54,12 @@ class Victim:
             time.sleep(draw.uniform(0.0, 4.0))
             self.moments["starting"] += 1
         elif fate < 0.5:
-            self.swarm.wait("it to join", lambda: node.status()["swarm"], 60, [node, *self.witnesses])
+            self.swarm.wait("it to join", lambda: node.status()["swarm"], 120, [node, *self.witnesses])
             time.sleep(draw.uniform(0.0, 2.0))
             self.moments["joining"] += 1
         else:
             before = self._published()
-            self.swarm.wait("an update of it", lambda: self._published() > before, 60, [node, *self.witnesses])
+            self.swarm.wait("an update of it", lambda: self._published() > before, 120, [node, *self.witnesses])
             time.sleep(draw.uniform(0.0, 1.5))
             if draw.random() < 0.3:
                 processes.kill([node.trainer])
