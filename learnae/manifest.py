@@ -62,9 +62,7 @@ class Manifest:
     index: int
     """The interval that the cut ends with."""
     lineage: tuple[CutId, ...]
-    """The settled cuts before it, oldest first, as far back as `Rules.staleness` + 1 intervals."""
-    first: int
-    """The interval of the swarm's first cut."""
+    """The settled cuts before it, oldest first, the last `Rules.staleness` + 1 of them."""
     intervals: tuple[Interval, ...]
     """The last intervals that have updates, oldest first, `Rules.window` + 1 of them; the last one is `index`."""
     total: bytes
@@ -81,7 +79,7 @@ class Manifest:
         """The manifest as bytes."""
         return cbor.encode(
             [
-                *(self.swarm, self.index, [cut.to_wire() for cut in self.lineage], self.first),
+                *(self.swarm, self.index, [cut.to_wire() for cut in self.lineage]),
                 [interval.to_wire() for interval in self.intervals],
                 *(self.total, self.updates, self.samples, self.weights, self.size),
             ]
@@ -96,7 +94,6 @@ class Manifest:
                 schema.octets(32),
                 schema.integer(),
                 schema.sequence(CutId.from_wire, MAX_INTERVALS),
-                schema.integer(),
                 schema.sequence(Interval.from_wire, MAX_INTERVALS),
                 schema.octets(32),
                 schema.integer(),
@@ -109,7 +106,7 @@ class Manifest:
         before = [cut.index for cut in manifest.lineage]
         ascending = indices == sorted(set(indices)) and before == sorted(set(before))
         ascending = ascending and (not before or before[-1] < manifest.index)
-        if not indices or indices[-1] != manifest.index or not ascending or manifest.first > manifest.index:
+        if not indices or indices[-1] != manifest.index or not ascending:
             raise WireError("a manifest's intervals and lineage ascend, and the last interval is the cut's own")
         return manifest
 

@@ -22,8 +22,8 @@ class Rules:
     """Intervals between cuts over which the authors, the median norm and the fair share are taken. More: a partition
     may last longer and still heal as a sum, and a swarm that has lost half of its nodes settles later."""
     staleness: int = 8
-    """How many intervals an update's base cut may lie behind its slot; more than `window`, or a swarm whose cuts
-    settle late would refuse its own updates."""
+    """How many cuts may lie between an update and its base; more than `window`, or a swarm whose cuts settle late
+    would refuse its own updates."""
     clip: float = 1.25
     """An update moves the model at most this times the median norm of the window before; infinity: no bound. Less
     leaves attackers less, and takes from honest updates that are larger than most."""

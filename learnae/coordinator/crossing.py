@@ -53,10 +53,11 @@ class Crossing:
         if cut is not None:
             return Goal("the swarm had parted, and the other side has done more", ledger.swarm, memory.genesis, cut)
         # The trainer must be up: what it holds decides whether anything is missing.
-        newest = adoption.most_attested(members, ledger.closed)
-        beats = [p.heartbeat for p in members if p.connected and p.heartbeat is not None]
-        floors = [beat.floor for beat in beats if beat.settled and beat.settled[-1].index > ledger.closed]
-        memory.behind = bool(floors) and min(floors) > ledger.closed
+        newest = adoption.most_attested([p for p in members if memory.cuts.votes(p.key)], ledger.closed)
+        # Most of those who could tell: a single member may claim anything.
+        voters = [p.heartbeat for p in members if p.connected and p.heartbeat and memory.cuts.votes(p.key)]
+        judges = [beat for beat in voters if beat.settled]
+        memory.behind = 2 * sum(beat.floor > ledger.closed for beat in judges) > len(judges)
         if newest is not None and lasting("behind", holds=memory.behind, now=now):
             why = "the others have settled far more than this node has"
             return Goal(why, ledger.swarm, memory.genesis, newest)

@@ -77,6 +77,8 @@ class Cuts:
         self._weights: dict[bytes, tuple[bytes, int]] = {}
         self._split_since: dict[int, float] = {}
         self._electorate: set[bytes] = set()
+        self._over = -1
+        """The last interval of which a cut is due."""
         self._claimed: dict[CutId, float] = {}
         self._known: dict[bytes, Manifest] = {}
         self._fetching: dict[bytes, float] = {}
@@ -87,7 +89,8 @@ class Cuts:
         """Have cuts taken of the intervals that have ended; `time` is the swarm's clock, `now` the own one."""
         actions: list[Action] = []
         grace = max(self._settings.cut_grace, 2 * slot_seconds)
-        due = [i for i in ledger.open_intervals() if time >= (ledger.rules.last_slot(i) + 1) * slot_seconds + grace]
+        self._over = ledger.rules.interval(int((time - grace) // slot_seconds)) - 1
+        due = [i for i in ledger.open_intervals() if i <= self._over]
         for gone in [i for i in self.own if i not in due]:
             del self.own[gone]
         for interval in due:
@@ -162,6 +165,10 @@ class Cuts:
         nobody did, all who are here."""
         return ledger.authors(interval - ledger.rules.window - 1) or {self._author, *(peer.key for peer in members)}
 
+    def votes(self, key: bytes) -> bool:
+        """Whether this node's word counts at present."""
+        return key in self._electorate
+
     def settle(
         self, ledger: Ledger, members: list[Peer], electorate: set[bytes], now: float
     ) -> tuple[list[Action], list[Entry]]:
@@ -213,7 +220,7 @@ class Cuts:
     ) -> tuple[list[Action], Correction | None]:
         """Compare the oldest cut that is disputed with what the others attest."""
         voters = [peer for peer in members if peer.key in self._electorate]
-        attested = {cut for peer in voters for cut in peer.cuts() if cut.index > ledger.closed}
+        attested = {cut for peer in voters for cut in peer.cuts() if ledger.closed < cut.index <= self._over}
         indices = {cut.index for cut in attested} | self.own.keys()
         for interval in [i for i in self._split_since if i not in indices]:
             del self._split_since[interval]

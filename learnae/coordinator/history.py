@@ -52,24 +52,27 @@ class History:
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None
         ledger = memory.ledger
-        horizon = ledger.rules.last_slot(ledger.floor.index) if ledger.floor is not None else -1
+        standing = next((m for m in memory.cuts.settled.values() if m.cid == event.base), ledger.floor)
+        memory.base_index = standing.index if standing is not None else -1
+        horizon = ledger.rules.last_slot(standing.index) if standing is not None else -1
         below = sum(int.from_bytes(a.digest) for a in event.applied if a.slot <= horizon)
         total = (int.from_bytes(event.total) + below) % 2**256
-        stands = total == int.from_bytes(ledger.floor.total if ledger.floor is not None else ZERO)
-        if ledger.floor is None and event.base not in (None, memory.genesis.weights):
+        stands = total == int.from_bytes(standing.total if standing is not None else ZERO)
+        if standing is None and event.base not in (None, memory.genesis.weights):
             stands = False
-        if ledger.floor is None and event.base is None and memory.genesis != event.genesis:
+        if standing is None and event.base is None and memory.genesis != event.genesis:
             stands = False
         applied = {a.digest: a for a in event.applied if a.slot > horizon}
         dropped = {entry.digest: entry for entry in event.kept.dropped}
-        held = {entry.digest: entry for entry in ledger.entries()}
+        wanted = ledger.entries_after(memory.base_index)
+        held = {entry.digest for entry in wanted}
         strange = [digest for digest in applied if digest not in held]
         if not stands or any(digest not in dropped for digest in strange):
             return self._reload(now)
         actions: list[Action] = [Unapply(dropped[digest]) for digest in strange]
-        if ledger.floor is not None:
-            actions.append(Forget(horizon, ledger.floor.cid, ledger.floor.total))
-        for entry in ledger.entries():
+        if standing is not None:
+            actions.append(Forget(horizon, standing.cid, standing.total))
+        for entry in wanted:
             known, ratio = applied.get(entry.digest), ledger.ratio(entry)
             if known is not None and known.ratio != ratio:
                 actions.append(Unapply(entry))
@@ -99,6 +102,7 @@ class History:
         assert memory.ledger is not None and memory.genesis is not None
         memory.loads += 1
         memory.own_entry = None
+        memory.base_index = manifest.index if manifest is not None else -1
         if manifest is None:
             load = LoadCut(memory.genesis.weights, memory.genesis.weights, ZERO, 0)
         else:
@@ -130,15 +134,17 @@ class History:
         memory = self._memory
         assert memory.ledger is not None
         ledger, cuts = memory.ledger, memory.cuts
-        old = [i for i in cuts.settled if i <= ledger.closed - ledger.rules.staleness]
-        if not old or (ledger.floor is not None and max(old) <= ledger.floor.index):
+        old = sorted(cuts.settled)[: -ledger.rules.staleness]
+        if not old or (ledger.floor is not None and old[-1] <= ledger.floor.index):
             return []
-        floor = cuts.settled[max(old)]
+        floor = cuts.settled[old[-1]]
         ledger.prune(floor)
         cuts.settled = {i: manifest for i, manifest in cuts.settled.items() if i >= floor.index}
         slot = ledger.rules.last_slot(floor.index)
         actions: list[Action] = [self.prune_store(floor)]
-        if memory.steering.ready:
+        # A trainer that was loaded from a later cut does not know one by one what lies between.
+        if memory.steering.ready and memory.base_index < floor.index:
+            memory.base_index = floor.index
             actions.append(Forget(slot, floor.cid, floor.total))
         return actions
 

@@ -25,7 +25,7 @@ class Intake:
         if refusal is None and signed.message.size > self._largest_update():
             refusal = Refusal.OVERSIZED
         if refusal is None and signed.message.parts:
-            if memory.fetcher.full and update_id not in memory.fetcher:
+            if memory.fetcher.full(signed.author) and update_id not in memory.fetcher:
                 refusal = Refusal.OVERLOAD
             else:
                 memory.fetcher.add(signed, source)

@@ -24,6 +24,8 @@ CLOCK_TOLERANCE = 30.0
 reserve slots so far ahead."""
 _SKEW = 1.0
 """Seconds by which clocks may differ without being put right: messages take some time too."""
+_ABSURD = 120.0
+"""Seconds beyond which a clock is wrong, and no measure for others."""
 
 
 class Memory:
@@ -62,6 +64,8 @@ class Memory:
         """The own update that the trainer waits to hear of."""
         self.loads = 0
         """How often this trainer was told to load a snapshot."""
+        self.base_index = -1
+        """The interval of the cut that the trainer's table of updates begins after."""
         self.joined_at = 0.0
         self.beyond = False
         """The cut with most votes cannot be reached by exchanging updates."""
@@ -81,7 +85,8 @@ class Memory:
 
     def offset(self, now: float) -> float:
         """Seconds by which the swarm's clock, the median of its members', is ahead of the own one."""
-        offset = statistics.median([0.0, *(peer.ahead for peer in self.members(now))])
+        near = (peer.ahead for peer in self.members(now) if abs(peer.ahead) <= _ABSURD)
+        offset = statistics.median([0.0, *near])
         return offset if abs(offset) > _SKEW else 0.0
 
     def slot(self, now: float) -> int:

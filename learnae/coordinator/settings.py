@@ -29,6 +29,8 @@ class Settings:
     """Most exchanges of each kind at a time."""
     pending: int = 1024
     """Most updates whose payload is still to be fetched."""
+    pending_of_one: int = 64
+    """Most of them by one author."""
     cut_grace: float = 3.0
     """How long after an interval, and at least two slots, its cut is taken: most updates have arrived by then."""
     freeze: float = 10.0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from learnae.ledger.entry import Entry
 from learnae.manifest import Interval
 from learnae.rules import FULL, Rules
+from learnae.schema import MAX_INT
 from learnae.vector import VersionVector
 
 
@@ -23,7 +24,7 @@ def summarise(index: int, entries: Iterable[Entry]) -> Interval:
         index,
         vector,
         _median([entry.norm for entry in known if entry.norm > 0]),
-        sum(entry.samples for entry in known),
+        min(sum(entry.samples for entry in known), MAX_INT),
         math.fsum(losses) / len(losses) if losses else None,
     )
 
@@ -54,7 +55,7 @@ class Bounds:
     def ratio(self, entry: Entry) -> int:
         """By which part of itself the update counts, from 0 to `FULL`: exact, so equal on every machine.
 
-        An update above the bound counts by the *square* of the quotient, so that it moves the model the less the more it
+        An update above the bound counts by the *square* of the quotient: it moves the model the less the more it
         exceeds. A plain clip would leave attackers with the full bound, and take from honest nodes that pull the model
         back, whose updates then are larger than usual, as much as from the attackers.
         """

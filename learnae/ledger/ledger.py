@@ -10,6 +10,7 @@ from learnae.ledger.bounds import Bounds, summarise
 from learnae.ledger.entry import Entry
 from learnae.manifest import Interval, Manifest
 from learnae.rules import FULL, Rules
+from learnae.schema import MAX_INT
 from learnae.vector import UpdateId, VersionVector
 from learnae.wire import CutId, Signed, SyncRequest, Update
 
@@ -99,11 +100,11 @@ class Ledger:
         return None
 
     def is_fresh(self, entry: Entry) -> bool:
-        """Whether the cut that the author's weights stand on precedes the update, and not by too much."""
+        """Whether the cut that the author's weights stand on precedes the update, and not by too many others."""
         interval = self.rules.interval(entry.slot)
-        if entry.base is None:
-            return self.first is None or interval <= self.first + self.rules.staleness
-        return entry.base.index < interval <= entry.base.index + self.rules.staleness + 1
+        base = entry.base.index if entry.base is not None else -1
+        between = sum(base < index < interval for index in self.chain)
+        return base < interval and between <= self.rules.staleness
 
     def is_foreign(self, entry: Entry) -> bool:
         """Whether the author's weights stand on another history than the one settled here.
@@ -196,11 +197,6 @@ class Ledger:
         """
         return self._sum.to_bytes(32)[:16]
 
-    @property
-    def first(self) -> int | None:
-        """The interval of the swarm's first settled cut; None before it is settled."""
-        return self.floor.first if self.floor is not None else min(self.chain, default=None)
-
     def entries(self) -> list[Entry]:
         """Every update above the floor, oldest slot first."""
         return _ordered(entry for entries in self._intervals.values() for entry in entries.values())
@@ -285,24 +281,22 @@ class Ledger:
     def cut(self, interval: int, unsettled: Sequence[CutId], weights: bytes, size: int) -> Manifest:
         """The manifest of the cut at the end of an interval that has updates, after these `unsettled` ones."""
         below = [e for i, entries in self._intervals.items() if i <= interval for e in entries.values()]
-        before = [cut.index for cut in unsettled]
         return Manifest(
             swarm=self.swarm,
             index=interval,
             lineage=self.lineage(interval, unsettled),
-            first=min(before, default=interval) if self.first is None else self.first,
             intervals=tuple(self._recent(interval, extra=1)),
             total=self.total(interval),
             updates=(self.floor.updates if self.floor else 0) + len(below),
-            samples=(self.floor.samples if self.floor else 0) + sum(entry.samples for entry in below),
+            samples=min((self.floor.samples if self.floor else 0) + sum(e.samples for e in below), MAX_INT),
             weights=weights,
             size=size,
         )
 
     def lineage(self, interval: int, unsettled: Iterable[CutId]) -> tuple[CutId, ...]:
-        """The cuts on which an update of the interval after this one may stand."""
+        """The last cuts before an interval, oldest first: all on which an update may stand."""
         settled = (CutId(index, cid) for index, cid in sorted(self.chain.items()))
-        return tuple(c for c in (*settled, *unsettled) if interval - self.rules.staleness <= c.index < interval)
+        return tuple(c for c in (*settled, *unsettled) if c.index < interval)[-self.rules.staleness - 1 :]
 
     def authors(self, after: int) -> set[bytes]:
         """Who has updates in any interval after this one."""
@@ -333,7 +327,8 @@ class Ledger:
         self._early.intersection_update(self._bounds)
         self._unsure.intersection_update(self._bounds)
         self.floor = floor
-        self.chain = {i: cid for i, cid in self.chain.items() if i >= floor.index - self.rules.staleness}
+        oldest = floor.lineage[0].index if floor.lineage else floor.index
+        self.chain = {i: cid for i, cid in self.chain.items() if i >= oldest}
         self.vector = VersionVector()
         for summary in floor.intervals:
             self.vector.update(summary.vector)

@@ -67,7 +67,6 @@ def manifest(index: int, note: bytes = b"") -> Manifest:
         swarm=SWARM,
         index=index,
         lineage=(),
-        first=0,
         intervals=(Interval(index, vector, 1.0, 5, None),),
         total=bytes(32),
         updates=index + 1,

@@ -249,22 +249,30 @@ class TestRefusals:
         assert ledger.examine(signed(entry(AUTHORS[1], 1, 104)), NOW) is None
 
     def test_stale(self) -> None:
-        ledger = filled([entry(AUTHORS[0], 1, 101)])
-        first = cut(ledger, 25).id
-        ledger.settle(first)
-        last = RULES.last_slot(25 + RULES.staleness + 1)
-        assert ledger.examine(signed(entry(AUTHORS[1], 1, last, base=first)), NOW) is None
-        assert ledger.examine(signed(entry(AUTHORS[1], 1, last + 1, base=first)), NOW) is Refusal.STALE
+        ledger, base, slot = filled([]), None, 0
+        for number in range(RULES.staleness + 2):
+            ledger.add(entry(AUTHORS[0], number + 1, 100 + 40 * number))  # with long pauses, which do not count
+            interval = ledger.open_intervals()[0]
+            ledger.settle(cut(ledger, interval).id)
+            base = base or CutId(interval, ledger.chain[interval])
+            slot = RULES.last_slot(interval) + 1
+            fresh = number <= RULES.staleness
+            refused = None if fresh else Refusal.STALE
+            assert ledger.examine(signed(entry(AUTHORS[1], 1, slot, base=base)), NOW) is refused
+            genesis = None if number < RULES.staleness else Refusal.STALE
+            assert ledger.examine(signed(entry(AUTHORS[1], 1, slot)), NOW) is genesis
         # Nor may a base be of the update's own interval, or a later one.
-        assert ledger.examine(signed(entry(AUTHORS[1], 1, 104, base=CutId(26, first.cid))), NOW) is Refusal.STALE
+        ours = CutId(RULES.interval(slot), raw_cid(b"x"))
+        assert ledger.examine(signed(entry(AUTHORS[1], 1, slot, base=ours)), NOW) is Refusal.STALE
 
-    def test_genesis_can_be_stood_on_for_a_while_after_the_first_cut(self) -> None:
-        ledger = filled([entry(AUTHORS[0], 1, 101), entry(AUTHORS[1], 1, RULES.last_slot(25 + RULES.staleness) + 1)])
-        voided = ledger.settle(cut(ledger, 25).id)
-        assert [item.author for item in voided] == [AUTHORS[1]]
-        last = RULES.last_slot(25 + RULES.staleness)
-        assert ledger.examine(signed(entry(AUTHORS[2], 1, last)), NOW) is None
-        assert ledger.examine(signed(entry(AUTHORS[2], 1, last + 1)), NOW) is Refusal.STALE
+    def test_what_has_become_stale_goes_when_a_cut_is_settled(self) -> None:
+        late = entry(AUTHORS[1], 1, 100 + 40 * (RULES.staleness + 2))
+        ledger = filled([late])
+        for number in range(RULES.staleness + 1):
+            ledger.add(entry(AUTHORS[0], number + 1, 100 + 40 * number))
+            interval = ledger.open_intervals()[0]
+            voided = ledger.settle(cut(ledger, interval).id)
+            assert voided == ([late] if number == RULES.staleness else [])
 
     def test_other_lineage(self) -> None:
         foreign = CutId(25, raw_cid(b"another history"))
