@@ -352,6 +352,7 @@ class Driver:
         if self.trainer is not None:
             # Whatever waits was about the weights that are given up now; its payloads may be gone.
             self.trainer.forget_units()
+        self._payloads.give_up()
         self._loaded = action.weights
         path = str(self._shelf.path(action.weights))
         self._tell(protocol.Load(path, action.base, action.total, action.samples))

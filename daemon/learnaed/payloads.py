@@ -45,6 +45,7 @@ class Payloads:
         self._peers = peers
         self._notify = notify
         self._damaged: set[bytes] = set()
+        self._loads = 0
         self._complete: dict[UpdateId, tuple[bytes, ...]] = {}
 
     # --- in
@@ -89,6 +90,10 @@ class Payloads:
 
     # --- on to the trainer
 
+    def give_up(self) -> None:
+        """The trainer is to load a snapshot: what it still waits for is not worth waiting for."""
+        self._loads += 1
+
     def add(self, swarm: bytes, entry: Entry, ratio: int) -> Unit:
         """Has the trainer add an update."""
 
@@ -120,12 +125,15 @@ class Payloads:
     async def _send(
         self, swarm: bytes, entry: Entry, announcement: Callable[[int], protocol.TrainerMessage], send: Send
     ) -> None:
+        loads = self._loads
         update = await self._update(swarm, entry)
         await send(announcement(len(update.parts) or 1))
         if update.payload:
             await send(protocol.Piece(update.payload))
         for part in update.parts:
             while (block := await self._piece(part.cid)) is None:
+                if loads != self._loads:
+                    raise Undeliverable("a block of an update is damaged; the trainer starts again from a snapshot")
                 await trio.sleep(RETRY_SECONDS)
                 await self._update(swarm, entry)
             await send(protocol.Piece(block))

@@ -216,6 +216,43 @@ async def test_an_update_that_was_pruned_cannot_be_sent(nodes: tuple[Node, Node]
         await sent(nodes[0].payloads.add(SWARM, Entry.of(update(1)), FULL))
 
 
+async def test_a_snapshot_does_not_wait_for_a_damaged_block(
+    nodes: tuple[Node, Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("learnaed.payloads.RETRY_SECONDS", 0.001)
+    here, _ = nodes
+    pieces = 0
+    piece = here.store.piece
+
+    def counted(cid: bytes) -> bytes | None:
+        nonlocal pieces
+        pieces += 1
+        return piece(cid)
+
+    monkeypatch.setattr(here.store, "piece", counted)
+    change = store(update(1, BLOCKS[:2]), BLOCKS[:2])
+    here.store.carry_out([change])
+    with sqlite3.connect(tmp_path / "one.sqlite") as db:
+        db.execute("UPDATE blocks SET data = ? WHERE cid = ?", (b"damage", PARTS[1].cid))
+    db.close()
+    here.payloads.give_up()  # This one was before.
+    caught: list[Undeliverable] = []
+
+    async def send() -> None:
+        try:
+            await sent(here.payloads.add(SWARM, change.entry, FULL))
+        except Undeliverable as error:
+            caught.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        while pieces < 5:
+            await trio.lowlevel.checkpoint()
+        assert not caught
+        here.payloads.give_up()
+    assert "damaged" in str(caught[0])
+
+
 async def test_a_damaged_block_comes_from_a_peer_again(
     nodes: tuple[Node, Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
