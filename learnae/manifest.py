@@ -17,6 +17,8 @@ from learnae.vector import UpdateId, VersionVector
 from learnae.wire import MAX_PART, CutId
 
 MAX_INTERVALS: Final = 102
+MAX_UPDATES: Final = 16_384
+"""Most updates of an interval; a vector of a few bytes could claim 2**53."""
 ZERO: Final = bytes(32)
 
 
@@ -51,6 +53,8 @@ class Interval:
         )
         if not interval.vector.authors:
             raise WireError("an interval without updates has no place in a manifest")
+        if len(interval.vector) > MAX_UPDATES:
+            raise WireError(f"an interval of {len(interval.vector)} updates; at most {MAX_UPDATES} are possible")
         return interval
 
 

@@ -30,8 +30,6 @@ class Goal:
     genesis: Genesis
     cut: CutId | None
     """None: the swarm's genesis."""
-    urgent: bool = False
-    """There is nothing to train on before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,8 @@ class Adoption:
 
     def pursue(self, goal: Goal | None, now: float) -> None:
         """Go for this from now on, unless it has proved hopeless; what is under way already is seen through."""
-        if self.goal is not None and now - self._since_goal > self._settings.hopeless:
+        # A download says itself when it has failed; it may take long.
+        if self.goal is not None and self._fetching is None and now - self._since_goal > self._settings.hopeless:
             self._give_up(now)
         if goal is None or self.goal is not None or self._hopeless.get((goal.swarm, goal.cut), 0.0) > now:
             return

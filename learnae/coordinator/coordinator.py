@@ -317,8 +317,8 @@ class Coordinator:
         # A peer that promises more and brings nothing is not asked again at once.
         brought = len(self._memory.ledger) + len(self._memory.fetcher) > held
         self._memory.repair.replied(event.peer, now, more=reply.more and brought)
-        urgent = self._memory.adoption.goal is not None and self._memory.adoption.goal.urgent
-        if not reply.more and not len(self._memory.fetcher) and not urgent and not self._memory.behind:
+        held_up = self._memory.lost or self._memory.behind
+        if not reply.more and not len(self._memory.fetcher) and not held_up:
             self._steering.caught_up = True
         if self._settling is not None and reply.vector.last(self.author) >= self._memory.last_seq:
             self._settling.confirmed.add(event.peer)
@@ -432,7 +432,7 @@ class Coordinator:
         assert self._memory.ledger is not None
         if members:
             self._memory.joined_at = now
-        if self._memory.behind or (self._memory.adoption.goal is not None and self._memory.adoption.goal.urgent):
+        if self._memory.lost or self._memory.behind:
             self._steering.caught_up = False
             return
         alone = not members and now - self._memory.joined_at >= self._settings.join_wait

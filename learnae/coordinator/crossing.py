@@ -49,6 +49,10 @@ class Crossing:
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None
         ledger, lasting = memory.ledger, memory.adoption.lasting
+        if memory.lost:
+            settled = memory.cuts.newest_settled()
+            found = adoption.most_attested(members, -1) or (settled[-1] if settled else None)
+            return Goal("the own weights are lost", ledger.swarm, memory.genesis, found)
         cut = self._other_side(members, now)
         if cut is not None:
             return Goal("the swarm had parted, and the other side has done more", ledger.swarm, memory.genesis, cut)

@@ -238,7 +238,7 @@ class Cuts:
         cuts = {cut for cut in attested if cut.index == interval} | ({own.id} if own is not None else set())
         votes = {cut: self._votes(cut, members) & self._electorate for cut in cuts}
         claims = {cut: self._claims(cut, voters) for cut in cuts}
-        best = min(cuts, key=lambda cut: (-len(claims[cut]), -len(votes[cut]), cut.cid))
+        best = min(cuts, key=lambda cut: (-len(votes[cut]), -len(claims[cut]), cut.cid))
         if own is not None and own.cid == best.cid:
             self.wanted = frozenset()
             return [], None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from learnae.coordinator import events
-from learnae.coordinator.actions import Action, Apply, Forget, JoinSwarm, LoadCut, Prune, Unapply
-from learnae.coordinator.adoption import Goal
+from learnae.coordinator.actions import Action, Apply, Forget, JoinSwarm, LoadCut, Notice, Prune, Unapply
 from learnae.coordinator.intake import Intake
 from learnae.coordinator.meeting import Meeting
 from learnae.coordinator.memory import Memory
@@ -62,13 +61,14 @@ class History:
             stands = False
         if standing is None and event.base is None and memory.genesis != event.genesis:
             stands = False
+        memory.lost = False
         applied = {a.digest: a for a in event.applied if a.slot > horizon}
         dropped = {entry.digest: entry for entry in event.kept.dropped}
         wanted = ledger.entries_after(memory.base_index)
         held = {entry.digest for entry in wanted}
         strange = [digest for digest in applied if digest not in held]
         if not stands or any(digest not in dropped for digest in strange):
-            return self._reload(now)
+            return self._reload()
         actions: list[Action] = [Unapply(dropped[digest]) for digest in strange]
         if standing is not None:
             actions.append(Forget(horizon, standing.cid, standing.total))
@@ -80,7 +80,7 @@ class History:
                 actions.append(Apply(entry, ratio))
         return actions
 
-    def _reload(self, now: float) -> list[Action]:
+    def _reload(self) -> list[Action]:
         """The trainer's weights are not those of the ledger: start from a snapshot."""
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None
@@ -90,17 +90,15 @@ class History:
             return self.load(on_disk[-1])
         if ledger.floor is None and memory.genesis.weights in memory.snapshots:
             return self.load(None)
-        newest = memory.cuts.newest_settled()
-        why = "the own weights are lost"
-        goal = Goal(why, ledger.swarm, memory.genesis, newest[-1] if newest else None, urgent=True)
-        memory.adoption.pursue(goal, now)
-        return []
+        memory.lost = True
+        return [Notice("warning", "the own weights are lost; nothing is trained until a snapshot comes from others")]
 
     def load(self, manifest: Manifest | None) -> list[Action]:
         """Have the trainer go on from a cut whose snapshot is on disk (None: genesis), and replay what came after."""
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None
         memory.loads += 1
+        memory.lost = False
         memory.own_entry = None
         memory.base_index = manifest.index if manifest is not None else -1
         if manifest is None:
@@ -116,7 +114,7 @@ class History:
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None
         ledger, slot_seconds = memory.ledger, memory.genesis.slot_seconds
-        ready = memory.steering.ready and (memory.adoption.goal is None or not memory.adoption.goal.urgent)
+        ready = memory.steering.ready and not memory.lost
         actions = memory.cuts.take(ledger, slot_seconds, now + memory.offset(now), now, ready=ready)
         electorate = memory.cuts.electorate(ledger, members, ledger.rules.interval(memory.slot(now)))
         settled, voided = memory.cuts.settle(ledger, members, electorate, now)

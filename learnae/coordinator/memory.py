@@ -69,6 +69,8 @@ class Memory:
         self.joined_at = 0.0
         self.beyond = False
         """The cut with most votes cannot be reached by exchanging updates."""
+        self.lost = False
+        """The trainer's weights are not those of the ledger, and no snapshot is here to start from."""
         self.behind = False
         """All who could tell what is missing here have pruned it."""
 

@@ -41,5 +41,4 @@ class Settings:
     ban: float = 600.0
     """For so long a peer that has answered three times with something else is asked for nothing."""
     hopeless: float = 60.0
-    """After so long without the snapshot of a cut to go over to, another one is looked for. A transfer that makes
-    progress counts as one."""
+    """After so long without the manifest or a holder of a cut to go over to, another one is looked for."""

@@ -122,7 +122,11 @@ class Ledger:
             return False
         if self._settled_number(entry):
             return False
-        return all(entry.digest < rival.digest for rival in rivals)
+        return all(self._rank(entry) < self._rank(rival) for rival in rivals)
+
+    def _rank(self, entry: Entry) -> tuple[int, bytes]:
+        # The earlier interval first: what some may have settled already cannot be pushed out by what comes later.
+        return self.rules.interval(entry.slot), entry.digest
 
     def _settled_number(self, entry: Entry) -> bool:
         """Whether the floor knows of an update with this number, not long before."""
@@ -134,8 +138,8 @@ class Ledger:
     def rivals(self, entry: Entry) -> list[Entry]:
         """Updates of the same author for the same slot, or, not far from it, under the same number.
 
-        Only the one with the smallest digest may count. How far is bounded, so that nodes which have forgotten more or
-        less of the past decide alike.
+        Only the one of the earliest interval, with the smallest digest there, may count. How far is bounded, so that
+        nodes which have forgotten more or less of the past decide alike.
         """
         interval, window = self.rules.interval(entry.slot), self.rules.window
         near = [self._intervals[i].get(entry.id) for i in self._intervals if abs(i - interval) <= window]

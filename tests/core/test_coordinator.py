@@ -165,6 +165,26 @@ def test_a_trainer_that_lost_its_state_trains_on() -> None:
     assert swarm.agree()
 
 
+def test_without_weights_nothing_is_trained_until_others_bring_them() -> None:
+    swarm = Swarm()
+    node, other = swarm.add(1), swarm.add(2)
+    swarm.run(150.0)
+    for leaving in (node, other):
+        swarm.crash(leaving)
+    swarm.disks[node.author].trainer = Trainer()
+    swarm.disks[node.author].snapshots.clear()
+    again = swarm.add(1)
+    swarm.run(100.0)
+    assert again.rounds == 0
+    assert again.coordinator.state(swarm.now) == "joining"
+    assert any("weights are lost" in text for text in again.notices)
+    swarm.add(2)
+    swarm.run(30.0)
+    assert again.rounds > 0
+    swarm.run(30.0, train=False)
+    assert swarm.agree()
+
+
 def test_a_sleeper_who_missed_everything_goes_over_to_a_cut() -> None:
     swarm = Swarm()
     sleeper = swarm.add(1)

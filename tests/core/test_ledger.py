@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from learnae.cid import raw_cid
+from learnae.errors import WireError
 from learnae.ledger import Entry, Ledger, Refusal
 from learnae.ledger.bounds import Bounds, summarise
 from learnae.manifest import Manifest
@@ -198,6 +201,25 @@ def test_manifests_survive_the_wire(items: list[Entry]) -> None:
     for interval in ledger.open_intervals():
         manifest = cut(ledger, interval)
         assert Manifest.decode(manifest.encode()) == manifest
+
+
+def test_a_manifest_cannot_claim_more_updates_than_there_can_be() -> None:
+    ledger = filled([entry(AUTHORS[0], 1, 100)])
+    manifest = cut(ledger, 25)
+    claimed = VersionVector.from_wire([[AUTHORS[0], 1, 2**53]])
+    huge = replace(manifest, intervals=(replace(manifest.intervals[0], vector=claimed),))
+    with pytest.raises(WireError, match="at most"):
+        Manifest.decode(huge.encode())
+
+
+def test_what_comes_later_cannot_push_out_what_may_be_settled() -> None:
+    early = entry(AUTHORS[0], 1, 101)
+    late = min((entry(AUTHORS[0], 1, 105, salt=salt) for salt in range(50)), key=lambda item: item.digest)
+    assert late.digest < early.digest
+    one, two = Ledger(SWARM, RULES), Ledger(SWARM, RULES)
+    assert (take(one, early), take(one, late)) == (None, Refusal.CONFLICT)
+    assert (take(two, late), take(two, early)) == (None, None)
+    assert one.entries() == two.entries() == [early]
 
 
 @given(st.lists(norms, min_size=1, max_size=9), norms, st.floats(0.0, 1.0))
