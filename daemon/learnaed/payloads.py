@@ -126,17 +126,22 @@ class Payloads:
         self, swarm: bytes, entry: Entry, announcement: Callable[[int], protocol.TrainerMessage], send: Send
     ) -> None:
         loads = self._loads
-        update = await self._update(swarm, entry)
-        await send(announcement(len(update.parts) or 1))
-        if update.payload:
-            await send(protocol.Piece(update.payload))
-        for part in update.parts:
-            while (block := await self._piece(part.cid)) is None:
+
+        async def found(cid: bytes) -> bytes:
+            while (block := await self._piece(cid)) is None:
                 if loads != self._loads:
                     raise Undeliverable("a block of an update is damaged; the trainer starts again from a snapshot")
                 await trio.sleep(RETRY_SECONDS)
                 await self._update(swarm, entry)
-            await send(protocol.Piece(block))
+            return block
+
+        update = await self._update(swarm, entry)
+        # Nothing is said before the first block is at hand: until then the trainer can do without the whole unit.
+        first = await found(update.parts[0].cid) if update.parts else update.payload
+        await send(announcement(len(update.parts) or 1))
+        await send(protocol.Piece(first))
+        for part in update.parts[1:]:
+            await send(protocol.Piece(await found(part.cid)))
 
     async def _update(self, swarm: bytes, entry: Entry) -> Update:
         update = await self._patiently(self._store.update, swarm, entry)

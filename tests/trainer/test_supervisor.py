@@ -175,6 +175,29 @@ async def test_units_can_be_taken_back_and_messages_stay() -> None:
         await harness.trainer.stop()
 
 
+async def test_a_unit_that_was_taken_back_before_anything_was_sent_may_fail() -> None:
+    begun, pruned = trio.Event(), trio.Event()
+
+    async def waiting(send: Send) -> None:
+        begun.set()
+        await pruned.wait()
+        raise Undeliverable("it was pruned")
+
+    harness = Harness(ECHO)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(harness.trainer.run)
+        await harness.until(lambda: bool(harness.heard))
+        harness.trainer.tell(waiting)
+        await begun.wait()
+        harness.trainer.forget_units()
+        harness.trainer.tell(unit(2))
+        pruned.set()
+        await harness.until(lambda: bool(harness.said(protocol.Void)))
+        assert [m.seq for m in harness.said(protocol.Void)] == [2]  # type: ignore[union-attr]
+        assert harness.lost == 0
+        await harness.trainer.stop()
+
+
 async def test_a_unit_that_cannot_be_completed_starts_the_process_again() -> None:
     async def torn(send: Send) -> None:
         await send(protocol.Add(bytes(32), 9, bytes(32), 1, 1, 1.0, 1, 2))

@@ -33,7 +33,8 @@ Item = protocol.TrainerMessage | Unit
 
 
 class Undeliverable(LearnaeError):
-    """Raised by a unit that cannot be sent as a whole any more: the process is started again, with a state to match."""
+    """Raised by a unit that cannot be sent as a whole any more: the process is started again, with a state to match,
+    unless nothing of the unit was sent and it was taken back meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Trainer:
         self._command = command
         self._process: trio.Process | None = None
         self._items: deque[Item] = deque()
+        self._taken_back = False  # the unit under way, if there is one
         self.life = 0
         """Counts the processes: which one said something, for `begin`."""
         self._ready = False
@@ -100,7 +102,8 @@ class Trainer:
             self._wake.set()
 
     def forget_units(self) -> None:
-        """Take back the units that wait: what they are about is not wanted any more."""
+        """Take back the units that wait, or are about to be sent: what they are about is not wanted any more."""
+        self._taken_back = True
         self._items = deque(item for item in self._items if not callable(item))
 
     async def stop(self) -> None:
@@ -205,15 +208,27 @@ class Trainer:
         pipe = process.stdin
         assert pipe is not None
 
+        sent = 0
+
         async def send(message: protocol.TrainerMessage) -> None:
+            nonlocal sent
+            sent += 1
             await pipe.send_all(protocol.to_frame(message))
+
+        async def send_unit(unit: Unit) -> None:
+            before, self._taken_back = sent, False
+            try:
+                await unit(send)
+            except Undeliverable:
+                if not self._taken_back or sent > before:
+                    raise
 
         try:
             await send(self._setup)
             while True:
                 while self._items:
                     item = self._items.popleft()
-                    await (item(send) if callable(item) else send(item))
+                    await (send_unit(item) if callable(item) else send(item))
                 self._wake = trio.Event()
                 await self._wake.wait()
         except Undeliverable as error:
