@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -19,6 +20,7 @@ from tests.core.adversary import Adversary
 from tests.core.swarm import Faults, Node, Swarm, genesis
 
 SCHEDULES = int(os.environ.get("LEARNAE_SCHEDULES", "200"))
+pytestmark = pytest.mark.timeout(60 + 5 * SCHEDULES)
 RULES = Rules(cut_slots=4, window=2, staleness=5)
 QUIET = 90.0
 NODES = 4
