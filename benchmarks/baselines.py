@@ -116,7 +116,7 @@ def swarm_in_step(
             sizes.append(sum(map(len, finished[-1].parts)))
         for index, learner in enumerate(learners):
             _deliver(learner, pending[index])
-            learner.accept(finished[index].parts, finished[index].samples)
+            learner.accept(learner.payload(parts=finished[index].parts), finished[index].samples)
             pending[index] = finished[:index] + finished[index + 1 :]
             if wait == 0:
                 _deliver(learner, pending[index])
@@ -152,7 +152,7 @@ def swarm(
 def _deliver(learner: Learner, updates: list[Round]) -> None:
     while updates:
         update = updates.pop()
-        if not learner.apply(update.parts, update.samples):
+        if not learner.apply(learner.payload(update.norm, update.parts), update.samples):
             raise AssertionError("an update that a learner made is void")
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from learnae.rules import Rules
 from learnae.task import Shard
 from learnae.tasks.digits import Digits
 from learnae.tasks.fashion import FashionMnist
@@ -63,7 +64,32 @@ class FashionMnist2(FashionMnist0):
     seed: ClassVar[int] = 2
 
 
+class Slow(Digits0):
+    """Digits in slots of 5 s with a cut every two, so that what takes some seconds can be counted in slots."""
+
+    slot_seconds: ClassVar[float] = 5.0
+    rules: ClassVar[Rules] = Rules(cut_slots=2, window=3, staleness=8)
+
+
+class Slow0(Slow):
+    """Seed 0."""
+
+    seed: ClassVar[int] = 0
+
+
+class Slow1(Slow):
+    """Seed 1."""
+
+    seed: ClassVar[int] = 1
+
+
+class Slow2(Slow):
+    """Seed 2."""
+
+    seed: ClassVar[int] = 2
+
+
 def spec(task: str, seed: int) -> str:
-    """The `--task` of a built-in task with one of `SEEDS`."""
-    family = {"digits": "Digits", "fashion-mnist": "FashionMnist"}[task]
+    """The `--task` of a built-in task, or of slow digits, with one of `SEEDS`."""
+    family = {"digits": "Digits", "fashion-mnist": "FashionMnist", "slow": "Slow"}[task]
     return f"{Path(__file__).resolve()}:{family}{seed}"

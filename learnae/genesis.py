@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from learnae import cbor, schema
 from learnae.errors import WireError
 from learnae.layout import Layout
+from learnae.rules import DEFAULT, Rules
 
 _EXPONENT = schema.integer(-120, 120)
 
@@ -25,10 +26,12 @@ class Genesis:
     exponents: tuple[int, ...]
     """For each tensor the e of its unit 2**e, in which the replica counts."""
     weights: bytes
-    """SHA-256 digest of the initial replica."""
+    """CID of the snapshot of the initial replica (`learnae.snapshot`)."""
     slot_seconds: float
     round_steps: int | None
     """Most local steps in a slot; None trains through the whole slot."""
+    rules: Rules = DEFAULT
+    """What all nodes apply alike to each other's updates."""
 
     def swarm_id(self, topic: str) -> bytes:
         """The 32 bytes that name the swarm of this genesis on `topic`."""
@@ -45,13 +48,26 @@ class Genesis:
             lines.append(f"slot length: here {self.slot_seconds:g} s, there {other.slot_seconds:g} s")
         if self.round_steps != other.round_steps:
             lines.append(f"steps in a round: here {_steps(self.round_steps)}, there {_steps(other.round_steps)}")
+        if self.rules != other.rules:
+            lines.append(f"rules: here {self.rules}, there {other.rules}")
         if not lines and self.exponents != other.exponents:
             lines.append("the units of the replica differ")
         return lines
 
+    def differs_only_in_weights(self, other: Genesis) -> bool:
+        """Whether a node of one can go over to the other: the same model and rhythm from other initial weights."""
+        return replace(self, exponents=other.exponents, weights=other.weights) == other
+
     def to_wire(self) -> list[Any]:
         """Plain CBOR values."""
-        return [self.layout.to_wire(), list(self.exponents), self.weights, self.slot_seconds, self.round_steps]
+        return [
+            self.layout.to_wire(),
+            list(self.exponents),
+            self.weights,
+            self.slot_seconds,
+            self.round_steps,
+            self.rules.to_wire(),
+        ]
 
     @classmethod
     def from_wire(cls, value: Any) -> Genesis:
@@ -60,17 +76,18 @@ class Genesis:
         Raises:
             WireError: a field breaks the format or a bound.
         """
-        layout, exponents, weights, slot_seconds, round_steps = schema.record(
+        layout, exponents, weights, slot_seconds, round_steps, rules = schema.record(
             value,
             Layout.from_wire,
             schema.sequence(_EXPONENT, 100_000),
-            schema.octets(32),
+            schema.cid,
             schema.number(0.05, 86_400.0),
             schema.optional(schema.integer(1)),
+            Rules.from_wire,
         )
         if len(exponents) != len(layout.tensors):
             raise WireError("a genesis has one unit for each tensor")
-        return cls(layout, exponents, weights, slot_seconds, round_steps)
+        return cls(layout, exponents, weights, slot_seconds, round_steps, rules)
 
 
 def _steps(count: int | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from learnae.codec import CodecSettings, Encoder, decode_part
+from learnae.codec import CodecSettings, Encoder, Payload, chunk_exponents
 from learnae.errors import CodecError, LearnerError
 from learnae.model import add, describe, gather, scatter
 from learnae.replica import Replica, unit_exponents
+from learnae.rules import FULL
 from learnae.task import Shard, Task
 
 AVERAGING: Final = 0.3
@@ -33,7 +34,7 @@ class Round:
     """What a finished round offers to the swarm.
 
     ``parts``: the update's payload. ``samples``, ``steps``: the local work behind it. ``loss``: mean training loss,
-    None without steps. ``norm``: Euclidean norm of the pseudo-gradient, before compression and share.
+    None without steps. ``norm``: Euclidean norm of what the parts add, in weight units, never rounded down.
     """
 
     parts: list[bytes]
@@ -74,11 +75,10 @@ class Learner:
         torch.manual_seed(seed)
         self.layout = describe(self.model)
         weights = gather(self.model)
-        self.exponents = unit_exponents(self.layout, weights)
-        self.replica = Replica.from_weights(self.layout, self.exponents, weights)
+        exponents = unit_exponents(self.layout, weights)
+        self._set_replica(Replica.from_weights(self.layout, exponents, weights))
         self.genesis_digest = self.replica.digest()
-        self.encoder = Encoder(self.layout, self.exponents, codec)
-        self._units = np.ldexp(np.float32(1), np.array(self.exponents, np.int32))
+        self.encoder = Encoder(self.layout, exponents, codec)
         self._average = self.replica.read()
         self._base = np.empty(self.layout.size, np.float32)
         self.samples_seen = self.rounds = self.steps = self.samples = self.applied = self.void = 0
@@ -87,6 +87,11 @@ class Learner:
         self._batches = task.batches(shard, seed)
         self._reset_optimizer()
         self._start_round()
+
+    @property
+    def exponents(self) -> tuple[int, ...]:
+        """Of each tensor's unit; another genesis may bring others."""
+        return self.replica.exponents
 
     @property
     def round_samples(self) -> int:
@@ -130,8 +135,7 @@ class Learner:
         """
         delta = gather(self.model)
         delta -= self._base
-        norm = float(np.linalg.norm(delta.astype(np.float64)))
-        if not (math.isfinite(norm) and all(map(math.isfinite, self._losses))):
+        if not all(map(math.isfinite, (delta.max(), delta.min(), *self._losses))):
             _copy(self.model.buffers(), self._saved_buffers)
             self._reset_optimizer()
             self._start_round()
@@ -140,7 +144,7 @@ class Learner:
                 "swarm's weights: if it happens again, lower the learning rate or look for bad samples in the data"
             )
         try:
-            parts = self.encoder.encode(delta, share)
+            parts, norm = self.encoder.encode(delta, share)
         except CodecError as error:
             self.restart_round()
             raise LearnerError(f"this round cannot be encoded and is dropped: {error}") from error
@@ -150,13 +154,22 @@ class Learner:
         self.samples += self._round_samples
         return Round(parts, self._round_samples, len(self._losses), loss, norm)
 
-    def accept(self, parts: Sequence[bytes], samples: int) -> None:
+    def payload(self, claim: float | None = None, parts: Iterable[bytes] = ()) -> Payload:
+        """What gathers the parts of an update in the units of the replica; ``claim`` as in `Payload`."""
+        payload = Payload(self.layout, self._chunk_exponents, claim)
+        for part in parts:
+            payload.add(part)
+        return payload
+
+    def accept(self, payload: Payload, samples: int, ratio: int = FULL) -> None:
         """The own update is stored for good: add it to the replica as everybody will; the next round starts there.
 
         The caller sees to it that each update, own or remote, is given exactly once. Raises `CodecError` if it is void.
         """
-        for index, delta in [decode_part(self.layout, part) for part in parts]:
-            self.replica.apply(index, delta)
+        if payload.void is not None:
+            raise CodecError(payload.void)
+        for part in payload.parts:
+            self.replica.apply(part.index, part.delta(ratio))
         self.applied += 1
         self.samples_seen += samples
         self._start_round()
@@ -165,25 +178,49 @@ class Learner:
         """Theta := phi, for an own update that is in the replica already or will never be; local steps are dropped."""
         self._start_round()
 
-    def apply(self, parts: Sequence[bytes], samples: int) -> bool:
+    def apply(self, payload: Payload, samples: int, ratio: int = FULL) -> bool:
         """Add a remote update to the replica and, in place, to the model, between two local steps.
 
-        Returns False, and changes nothing, if the update is void: any of its parts malformed. That depends on the bytes
-        alone, so it is void on every node.
+        ``ratio``, 0 to `FULL`: by which part of itself it counts. Returns False, and changes nothing, if it is void.
         """
-        try:
-            decoded = [decode_part(self.layout, part) for part in parts]
-        except CodecError:
+        if payload.void is not None:
             self.void += 1
             return False
-        for index, delta in decoded:
-            self.replica.apply(index, delta)
-            tensor = np.searchsorted(self.layout.offsets, index, side="right") - 1
-            # The base moves as far as theta really did: what rounding swallowed is not mistaken for local progress.
-            self._base[index] += add(self.model, index, delta.astype(np.float32) * self._units[tensor])
+        self._move(payload, ratio, 1)
         self.applied += 1
         self.samples_seen += samples
         return True
+
+    def remove(self, payload: Payload, samples: int, ratio: int = FULL) -> None:
+        """Take back what `apply` or `accept` of this update with this ratio had added. Raises `CodecError` if void."""
+        if payload.void is not None:
+            raise CodecError(payload.void)
+        self._move(payload, ratio, -1)
+        self.applied -= 1
+        self.samples_seen -= samples
+
+    def _move(self, payload: Payload, ratio: int, sign: int) -> None:
+        for part in payload.parts:
+            delta = part.delta(ratio)
+            delta *= sign
+            self.replica.apply(part.index, delta)
+            units = self._units[part.first : part.first + len(part.counts)]
+            values = np.repeat(units, part.counts)
+            values *= delta
+            # The base moves as far as theta really did: what rounding swallowed is not mistaken for local progress.
+            np.add.at(self._base, part.index, add(self.model, part.index, values))
+
+    def load(self, replica: Replica, samples: int) -> None:
+        """Go on from another replica of this model, with so many samples behind it, as a newcomer would.
+
+        The round is dropped; what was pending, the momenta, and the optimiser's state belong to the weights that were.
+        """
+        self._set_replica(replica)
+        self.encoder.reset(replica.exponents)
+        self.replica.read(self._average)
+        self.samples_seen = samples
+        self._reset_optimizer()
+        self._start_round()
 
     def evaluate(self, averaged: bool = False) -> dict[str, float]:
         """The task's figures for the swarm's weights, exact or as their running average; theta is left as it was."""
@@ -205,7 +242,10 @@ class Learner:
         return self._average.copy()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that a restart needs to go on exactly here, as named arrays. ``torch`` holds a `torch.save` archive."""
+        """All that a restart needs to go on exactly here, as named arrays. ``torch`` holds a `torch.save` archive.
+
+        Most of them are the learner's own: to be saved, or copied, before it goes on.
+        """
         local = {
             "parameters": [parameter.detach() for parameter in self.model.parameters()],
             "buffers": list(self.model.buffers()),
@@ -221,12 +261,13 @@ class Learner:
         ]
         return {
             **self.encoder.state(),
-            "replica": self.replica.weights.copy(),
-            "average": self._average.copy(),
-            "base": self._base.copy(),
+            "replica": self.replica.weights,
+            "exponents": np.array(self.exponents, np.int32),
+            "average": self._average,
+            "base": self._base,
             "losses": np.array(self._losses, np.float64),
             "counters": np.array(counters, np.int64),
-            "torch": np.frombuffer(archive.getvalue(), np.uint8),
+            "torch": np.frombuffer(archive.getbuffer(), np.uint8),
         }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -235,8 +276,10 @@ class Learner:
         Raises `LearnerError` if the state belongs to another model or is damaged; the learner is then of no use.
         """
         try:
+            exponents = state["exponents"].tolist()
+            self._set_replica(Replica(self.layout, exponents, np.array(state["replica"])))
+            self.encoder.reset(exponents)
             self.encoder.load_state(state)
-            self.replica = Replica(self.layout, self.exponents, np.array(state["replica"]))
             self._average[...] = state["average"]
             self._base[...] = state["base"]
             local = torch.load(io.BytesIO(state["torch"].tobytes()), weights_only=True)
@@ -265,6 +308,11 @@ class Learner:
             *(self.rounds, self.steps, self.samples, self.applied, self.void, self.samples_seen),
             *(replica.headroom, replica.alarms),
         )
+
+    def _set_replica(self, replica: Replica) -> None:
+        self.replica = replica
+        self._chunk_exponents = chunk_exponents(self.layout, replica.exponents)
+        self._units = np.ldexp(np.float32(1), self._chunk_exponents)  # of each chunk
 
     def _start_round(self) -> None:
         """Theta := phi."""

@@ -78,18 +78,30 @@ def add(model: nn.Module, index: NDArray[np.int64], values: NDArray[np.float32])
     moved = np.empty(len(index), np.float32)
     start = first = 0
     for _, parameter in _shared(model):
-        last = int(np.searchsorted(index, start + parameter.numel()))
+        last = first + int(np.searchsorted(index[first:], start + parameter.numel()))
         if last > first:
-            flat = parameter.view(-1) if parameter.is_contiguous() else parameter.reshape(-1)
-            where = torch.from_numpy(index[first:last] - start).to(flat.device)
-            before = flat[where]
-            after = (before + torch.from_numpy(values[first:last]).to(flat.device)).to(flat.dtype)
-            flat[where] = after
-            if not parameter.is_contiguous():
-                parameter.copy_(flat.view_as(parameter))
-            moved[first:last] = (after.float() - before.float()).cpu().numpy()
+            moved[first:last] = _add(parameter, index[first:last] - start, values[first:last])
         first = last
         start += parameter.numel()
+    return moved
+
+
+def _add(parameter: torch.Tensor, index: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if parameter.dtype == torch.float32 and parameter.device.type == "cpu" and parameter.is_contiguous():
+        weights: NDArray[np.float32] = parameter.detach().view(-1).numpy()  # shares the memory, and indexes faster
+        before = weights[index]
+        after = before + values
+        weights[index] = after
+        after -= before
+        return after
+    flat = parameter.reshape(-1)  # a copy unless contiguous
+    where = torch.from_numpy(index).to(flat.device)
+    old = flat.index_select(0, where)
+    new = (old + torch.from_numpy(values).to(flat.device)).to(flat.dtype)
+    flat.index_copy_(0, where, new)
+    if not parameter.is_contiguous():
+        parameter.copy_(flat.view_as(parameter))
+    moved: NDArray[np.float32] = (new.float() - old.float()).cpu().numpy()
     return moved
 
 

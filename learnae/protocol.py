@@ -40,20 +40,92 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Add an update to the replica, once."""
+    """Add an update to the replica, once; exactly `pieces` frames `Piece` follow."""
 
     author: bytes
     seq: int
+    digest: bytes
+    """Names the update's content: its author may have signed two under one number."""
+    slot: int
     samples: int
-    parts: list[bytes]
+    norm: float
+    """What the author claims; if the payload exceeds it, the update is void."""
+    ratio: int
+    """From 0 to `rules.FULL`: by which part of itself the update counts."""
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One part of the payload of the update announced before it, in order."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Subtract what the `Add` or `Accepted` of this digest had added; exactly `pieces` frames `Piece` follow."""
+
+    author: bytes
+    seq: int
+    digest: bytes
+    samples: int
+    pieces: int
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The round that was handed in is stored under this id: add it to the replica."""
+    """The round that was handed in is stored: add it to the replica as everybody does.
+
+    `ratio` is None if it was stored in an earlier life and no longer counts.
+    """
 
     author: bytes
     seq: int
+    digest: bytes
+    slot: int
+    ratio: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeCut:
+    """Write a snapshot of the replica without `minus` updates, each of which follows as `Without` and its pieces."""
+
+    index: int
+    token: int
+    """Returned with the answer: which set of updates was meant."""
+    minus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """Leave this update out of the snapshot; exactly `pieces` frames `Piece` follow."""
+
+    author: bytes
+    seq: int
+    digest: bytes
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Updates up to this slot are part of the cut `base` for good: their ids need not be kept."""
+
+    slot: int
+    base: bytes
+    total: bytes
+    """Sum of the digests of all updates in that cut (32 bytes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Go on from the snapshot file at `path`, which belongs to the cut `base` (None: genesis), with so many samples
+    behind it."""
+
+    path: str
+    base: bytes | None
+    total: bytes
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +157,19 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The model is built, or restored with these updates already applied."""
+    """The model is built, or restored with these updates already applied to a cut."""
 
     genesis: list[Any]
-    applied: list[Any]
+    base: bytes | None
+    """The cut that the state stands on; None is the task's own genesis."""
+    total: bytes
+    """Sum of the digests of all updates in that cut (32 bytes; zeros for genesis)."""
+    applied: list[list[Any]]
+    """[author, seq, digest, slot, ratio] for each update above the base."""
+    own_seq: int
+    """The highest own number that was ever accepted."""
+    snapshots: str
+    """Directory of the snapshot files."""
     parameters: int
     local: int
     rounds: int
@@ -102,9 +183,22 @@ class RoundDone:
     samples: int
     share: float
     norm: float
+    """Euclidean norm of what the parts add, in weight units, never rounded down."""
     loss: float | None
     after: int
-    """How many own updates were in the replica before this one."""
+    """The highest own number accepted before this round."""
+    loads: int
+    """How often this process was told to `Load` before: a round on weights that were given up does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutTaken:
+    """The snapshot is on disk, under the CID `weights`; None if it could not be written."""
+
+    index: int
+    token: int
+    weights: bytes | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +215,10 @@ class Report:
     averaged: dict[str, float]
     digest: bytes
     alarms: list[str]
+    training_seconds: float
+    """Time spent in local steps, and in everything else, in a recent round."""
+    exchange_seconds: float
+    slots_per_round: int
     final: bool
 
 
@@ -156,13 +254,20 @@ class Failed:
 TrainerMessage: TypeAlias = (
     Setup
     | Add
+    | Piece
+    | Remove
     | Accepted
+    | TakeCut
+    | Without
+    | Forget
+    | Load
     | SetMode
     | SetShare
     | Evaluate
     | Stop
     | Hello
     | RoundDone
+    | CutTaken
     | Report
     | Finished
     | Void

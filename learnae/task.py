@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from learnae.errors import ConfigError, TaskError
+from learnae.rules import Rules
 from learnae.tasks import BUILT_IN
 
 
@@ -89,7 +90,8 @@ class Task(ABC):
 
     ``slot_seconds``: length of the clock slots to which everybody's rounds are aligned. ``round_steps``: local steps
     per round; None trains through the whole slot, which suits swarms of PCs of unequal speed. ``seed``: for the
-    initial weights. ``max_grad_norm``: gradients are clipped to this norm; None leaves them alone.
+    initial weights. ``max_grad_norm``: gradients are clipped to this norm; None leaves them alone. ``rules``: how often
+    the swarm cuts its history, and what one update may do.
     """
 
     name: ClassVar[str]
@@ -97,6 +99,7 @@ class Task(ABC):
     round_steps: ClassVar[int | None] = None
     seed: ClassVar[int] = 0
     max_grad_norm: ClassVar[float | None] = 1.0
+    rules: ClassVar[Rules] = Rules()
 
     def __init__(self, data: Path | None = None) -> None:
         self.data = data
@@ -151,6 +154,8 @@ def load_task(spec: str, data: Path | None = None) -> Task:
         raise TaskError(f"{path} has no class {name!r} derived from learnae.task.Task: check the part after the colon")
     if missing := sorted(cls.__abstractmethods__) + ["name"] * (not hasattr(cls, "name")):
         raise TaskError(f"task {spec!r} lacks {', '.join(missing)}: define them as learnae.task.Task describes")
+    if not isinstance(cls.rules, Rules):
+        raise TaskError(f"task {spec!r} has rules that are none: set rules = Rules(...) of learnae.rules")
     try:
         task = cls(data)
     except TaskError:

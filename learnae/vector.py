@@ -21,7 +21,7 @@ UpdateId = tuple[bytes, int]
 
 
 class VersionVector:
-    """A grow-only set of update ids, compact because each author numbers its updates 1, 2, 3 ...
+    """A set of update ids, compact because each author numbers its updates 1, 2, 3 ...
 
     Adding commutes and is idempotent: vectors that were fed the same ids in any order are equal.
     """
@@ -48,6 +48,28 @@ class VersionVector:
             stop += 1
         ranges[at:stop] = [(first, last)]
         return True
+
+    def discard(self, author: bytes, seq: int) -> None:
+        """Take one id out, if it is there."""
+        ranges = self._ranges.get(author, [])
+        at = bisect_right(ranges, (seq, schema.MAX_INT)) - 1
+        if at < 0 or ranges[at][1] < seq:
+            return
+        first, last = ranges[at]
+        ranges[at : at + 1] = [pair for pair in ((first, seq - 1), (seq + 1, last)) if pair[0] <= pair[1]]
+        if not ranges:
+            del self._ranges[author]
+
+    def update(self, other: VersionVector) -> None:
+        """Add all ids of another vector; cheap however large its ranges are."""
+        for author, theirs in other._ranges.items():
+            merged: list[tuple[int, int]] = []
+            for first, last in sorted([*self._ranges.get(author, []), *theirs]):
+                if merged and first <= merged[-1][1] + 1:
+                    merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+                else:
+                    merged.append((first, last))
+            self._ranges[author] = merged
 
     def __contains__(self, update: UpdateId) -> bool:
         author, seq = update
@@ -88,10 +110,10 @@ class VersionVector:
         """Everybody with at least one update, in ascending order of key."""
         return sorted(self._ranges)
 
-    def contiguous(self, author: bytes) -> int:
-        """The highest n such that updates 1 to n of this author are all here."""
+    def last(self, author: bytes) -> int:
+        """The highest number of this author; 0 if there is none."""
         ranges = self._ranges.get(author)
-        return ranges[0][1] if ranges and ranges[0][0] == 1 else 0
+        return ranges[-1][1] if ranges else 0
 
     def lacks(self, other: VersionVector) -> int:
         """How many ids of `other` are not here; cheap however large the ranges claim to be."""

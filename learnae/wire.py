@@ -20,7 +20,7 @@ from learnae.cid import raw_cid
 from learnae.errors import WireError
 from learnae.genesis import Genesis
 from learnae.peer import KEY_BYTES
-from learnae.vector import VersionVector
+from learnae.vector import MAX_AUTHORS, VersionVector
 
 MAX_INLINE = 4096
 """Most bytes of payload that ride in an announcement; larger ones are pulled once from whoever has them."""
@@ -33,6 +33,8 @@ MAX_REPLY = 1024 * 1024
 """Most bytes of a reply on a stream."""
 MAX_BLOCKS = 64
 MAX_ENVELOPES = 512
+MAX_CUTS = 8
+"""Most settled, and most unsettled, cuts that a heartbeat attests."""
 
 _DOMAIN = b"learnae/1 signed message\0"
 _HASH = schema.octets(32)
@@ -56,7 +58,7 @@ class Message:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, (Part, VersionVector, Genesis)):
+    if isinstance(value, (Part, CutId, VersionVector, Genesis)):
         return value.to_wire()
     return value
 
@@ -77,6 +79,21 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class CutId:
+    """Names a cut: the interval that it ends with, and the CID of its manifest."""
+
+    index: int
+    cid: bytes
+
+    def to_wire(self) -> list[Any]:
+        return [self.index, self.cid]
+
+    @classmethod
+    def from_wire(cls, value: Any) -> CutId:
+        return cls(*schema.record(value, schema.integer(), schema.cid))
+
+
+@dataclass(frozen=True, slots=True)
 class Update(Message):
     """A signed addition to the swarm's model: one author's work of one round.
 
@@ -86,9 +103,10 @@ class Update(Message):
     swarm: bytes
     seq: int  # 1, 2, 3 ... without gaps, for each author
     slot: int
+    base: CutId | None  # the newest settled cut that the author's weights stand on; None for genesis
     samples: int  # training samples seen in this round
     share: float  # the author's weight in the swarm, already multiplied into the payload
-    norm: float  # L2 norm of the pseudo-gradient before weighting, in weight units
+    norm: float  # L2 norm of what the payload adds, in weight units, never rounded down; a payload above it is void
     loss: float | None  # mean training loss of the round
     payload: bytes
     parts: tuple[Part, ...]
@@ -98,6 +116,7 @@ class Update(Message):
         _HASH,
         schema.integer(1),
         schema.integer(),
+        schema.optional(CutId.from_wire),
         schema.integer(0, 2**40),
         schema.number(0.0, 1.0),
         schema.number(0.0, 1e30),
@@ -132,6 +151,9 @@ class Heartbeat(Message):
     digest: bytes  # of the set of admitted updates
     updates: int
     rate: float  # samples per second
+    settled: tuple[CutId, ...]  # the newest cuts that more than half of the authors were seen to attest
+    cuts: tuple[CutId, ...]  # newer cuts, as this node holds them
+    floor: int  # interval up to which its log is pruned; -1 for none
     addresses: tuple[str, ...]  # multiaddrs without the peer id
     agent: str
 
@@ -144,20 +166,38 @@ class Heartbeat(Message):
         schema.octets(16),
         schema.integer(),
         schema.number(0.0, 1e12),
+        schema.sequence(CutId.from_wire, MAX_CUTS),
+        schema.sequence(CutId.from_wire, MAX_CUTS),
+        schema.integer(-1),
         schema.sequence(schema.text(128), 8),
         schema.text(32),
     )
 
 
+AuthorSum = tuple[bytes, bytes]
+"""An author's key and 8 bytes of the sum of its updates' digests."""
+
+
+def _author_sum(value: Any) -> AuthorSum:
+    key, total = schema.record(value, schema.octets(KEY_BYTES), schema.octets(8))
+    return key, total
+
+
 @dataclass(frozen=True, slots=True)
 class SyncRequest(Message):
-    """Asks for envelopes of updates that the sender's vector lacks."""
+    """Asks for envelopes of updates that the sender's vector lacks.
+
+    `sums` tell apart two contents under equal numbers: for each author the sum of the digests of the sender's updates
+    with a slot above `floor`.
+    """
 
     swarm: bytes
     vector: VersionVector
+    floor: int
+    sums: tuple[AuthorSum, ...]
 
     TAG = 16
-    CHECKS = (_HASH, VersionVector.from_wire)
+    CHECKS = (_HASH, VersionVector.from_wire, schema.integer(-1), schema.sequence(_author_sum, MAX_AUTHORS))
 
 
 @dataclass(frozen=True, slots=True)

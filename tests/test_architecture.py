@@ -61,7 +61,7 @@ def importers(module: str, *packages: str) -> set[str]:
         ("numpy", NUMPY),
         ("libp2p", r"daemon/learnaed/network/.*|tests/network/.*"),
         ("zeroconf", r"daemon/learnaed/network/.*|tests/network/.*"),
-        ("learnaed", r"daemon/learnaed/.*|tests/.*"),
+        ("learnaed", r"daemon/learnaed/.*|benchmarks/.*|tests/.*"),
         ("netsim", r"netsim/.*|benchmarks/.*|tests/.*"),
         ("benchmarks", r"benchmarks/.*|tests/.*"),
         ("tests", r"tests/.*"),

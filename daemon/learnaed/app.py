@@ -25,10 +25,12 @@ from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
 from learnaed.service import Service
+from learnaed.snapshots import Shelf
 from learnaed.status import create_token, serve
 from learnaed.status.files import write_private
-from learnaed.store import Store
+from learnaed.store import DamagedStore, Store, open_store, set_aside
 from learnaed.trainer.supervisor import Trainer
+from learnaed.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 _FAREWELL_SECONDS = 0.5
 _FINAL_REPORT_SECONDS = 30.0
 _REMEMBER_EVERY = 30.0
+_STOP_SECONDS = 5.0
+"""Asked to stop, the daemon has ended after so long, whatever hangs."""
+_DATABASE = "ledger.sqlite"
+_MOST_LIVES = 3
 
 log = logs.get("app")
 
@@ -45,13 +51,32 @@ def run(config: Config) -> int:
     with open_profile(config.home, config.profile) as profile, logs.to_file(profile, config.log_format):
         if config.profile is None and profile.name != "default":
             log.info("another learnaed holds the default profile", profile=profile.name)
-        return trio.run(_run, config, profile)
+        messages = Messages()
+        for _ in range(_MOST_LIVES):
+            try:
+                return _live(config, profile, messages)
+            except* DamagedStore as group:
+                aside = set_aside(profile / _DATABASE)
+                text = f"{logs.explain(group)}. It was moved to {aside.name}, and the daemon starts again without it"
+                messages.add("error", text)
+        raise StoreError(
+            f"databases in {profile} are damaged as soon as they are written: "
+            "have the disk checked, or give another --home"
+        )
 
 
-async def _run(config: Config, profile: Path) -> int:
+def _live(config: Config, profile: Path, messages: Messages) -> int:
+    watchdog = Watchdog()
+    try:
+        return trio.run(_run, config, profile, messages, watchdog)
+    finally:
+        watchdog.disarm()
+
+
+async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watchdog) -> int:
     identity = load_identity(profile / "identity.key")
-    messages = Messages()
-    with _open_store(profile / "ledger.sqlite") as store:
+    with _opened(profile, identity.author, messages) as store:
+        shelf = Shelf()
         coordinator = Coordinator(identity.author, identity.sign, config.topic, paused=config.paused)
         network = Network(
             identity.seed,
@@ -59,18 +84,18 @@ async def _run(config: Config, profile: Path) -> int:
             on_peer=lambda peer, connected: driver.connection(peer, connected),
             remembered=store.remembered(),
         )
-        driver = Driver(coordinator, store, network, notify=messages.add, last_round=config.rounds)
+        driver = Driver(coordinator, store, shelf, network, notify=messages.add, last_round=config.rounds)
         trainer = driver.trainer = Trainer(
             _setup(config, profile, identity.author),
-            load=driver.load,
             hear=driver.hear_trainer,
             lost=driver.lost_trainer,
         )
-        Service(coordinator, store).register(network)
-        node = Node(config, profile, coordinator, driver, network, store, trainer, messages)
+        Service(coordinator, store, shelf).register(network)
+        node = Node(config, profile, coordinator, driver, network, store, shelf, trainer, messages)
 
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, node, driver)
+            nursery.start_soon(_watch_stop, node, watchdog)
             # The status endpoint comes early, so that a start that hangs can be looked into.
             token = create_token(profile)
             await nursery.start(_serve, node, config.status_port, token, profile)
@@ -81,7 +106,7 @@ async def _run(config: Config, profile: Path) -> int:
             nursery.start_soon(_remember_peers, network, store)
 
             await driver.left.wait()
-            await _shut_down(node, driver, trainer, network, store, profile)
+            await _shut_down(node, driver, trainer, network, store, profile, watchdog)
             nursery.cancel_scope.cancel()
     log.info("bye")
     return 0
@@ -102,8 +127,8 @@ def _setup(config: Config, profile: Path, author: bytes) -> Setup:
 
 
 @contextlib.contextmanager
-def _open_store(path: Path) -> Iterator[Store]:
-    store = Store(path)
+def _opened(profile: Path, author: bytes, messages: Messages) -> Iterator[Store]:
+    store = open_store(profile / _DATABASE, author, messages.add)
     try:
         yield store
     finally:
@@ -127,6 +152,11 @@ async def _watch_signals(node: Node, driver: Driver, *, task_status: TaskStatus[
             driver.left.set()
 
 
+async def _watch_stop(node: Node, watchdog: Watchdog) -> None:
+    await node.stop.wait()
+    watchdog.arm(_STOP_SECONDS)
+
+
 async def _remember_peers(network: Network, store: Store) -> None:
     while True:
         await trio.sleep(_REMEMBER_EVERY)
@@ -134,7 +164,8 @@ async def _remember_peers(network: Network, store: Store) -> None:
 
 
 async def _remember(network: Network, store: Store) -> None:
-    known = network.known_addresses()
+    # Only who is here now: the age of an address that no longer leads anywhere must show.
+    known = {peer: found for peer, found in network.known_addresses().items() if peer in network.connected()}
     try:
         if known:
             await trio.to_thread.run_sync(store.remember, known, time.time())
@@ -148,7 +179,13 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
 
 
 async def _shut_down(
-    node: Node, driver: Driver, trainer: Trainer, network: Network, store: Store, profile: Path
+    node: Node,
+    driver: Driver,
+    trainer: Trainer,
+    network: Network,
+    store: Store,
+    profile: Path,
+    watchdog: Watchdog,
 ) -> None:
     """Say goodbye, let the trainer save its state, leave a summary. Asked to stop, all within five seconds."""
     with trio.move_on_after(_FAREWELL_SECONDS):
@@ -161,6 +198,7 @@ async def _shut_down(
                 nursery.start_soon(_cancel_when, node.stop, nursery.cancel_scope)
                 await driver.final_report.wait()
                 nursery.cancel_scope.cancel()
+    watchdog.arm(_STOP_SECONDS)
     await trainer.stop()
     await _remember(network, store)
     try:

@@ -5,35 +5,46 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import NamedTuple, get_args
 
 import trio
 
-from learnae import protocol, wire
-from learnae.cid import raw_cid
+from learnae import protocol
 from learnae.coordinator import Coordinator, actions, events
 from learnae.errors import NetworkError, StoreError, TaskError, WireError
 from learnae.genesis import Genesis
-from learnae.ledger import Entry, Refusal
+from learnae.layout import Layout
+from learnae.ledger import Applied, Kept, Refusal
 from learnae.peer import peer_id, public_key
-from learnae.vector import UpdateId, VersionVector
-from learnae.wire import BlockReply, BlockRequest, GenesisReply, GenesisRequest, Part, SyncReply
 from learnaed import logs, protocols
+from learnaed.asker import Asker
 from learnaed.network import Network
-from learnaed.store import Kept, Store
-from learnaed.trainer.supervisor import Trainer
+from learnaed.patience import Patience
+from learnaed.payloads import Payloads
+from learnaed.snapshots import MOST_BYTES, Download, Progress, Shelf, check_fit
+from learnaed.store import Change, DamagedStore, Store
+from learnaed.trainer.supervisor import Item, Trainer
 
 _TICK = 0.25
 _TICKS_PER_LOOK = 20
 """Network interfaces come and go; asking the system which there are costs more than a tick."""
 _QUEUE = 4096
 """Most messages of others that may wait; beyond it they are dropped, and repair brings the updates later."""
-_BLOCKS_AT_ONCE = 3
-
-T = TypeVar("T")
+_BATCH = 64
+"""Most events that share a transaction, which waits for the disk: about 5 ms, the work of twenty events."""
+_BATCH_ACTIONS = 512
+_ALONE = (events.TrainerReady, events.TrainerLost)
+"""The actions of what came before are for another trainer than those of what comes after."""
+_LAST = (*_ALONE, events.RoundFinished)
+"""These are not to wait for what comes after: a trainer stands idle."""
+_TIDY_EVERY = 60.0
+_LARGEST_HEADER = 16 * 1024 * 1024
+_CHANGES = get_args(Change)
 
 log = logs.get("driver")
 
@@ -45,19 +56,29 @@ class DriverStatistics:
     queued: int
     events: int
     store_failures: int
+    store_waiting: int
+
+
+class _Arrival(NamedTuple):
+    """A trainer that has said hello: which one, and where it keeps its snapshots."""
+
+    life: int
+    snapshots: Path
 
 
 class Driver:
     """Runs one coordinator.
 
-    Events are handled one by one, and the actions of each are carried out in order before the next: an update is
-    durable before it is announced, and before the trainer adds it. Exchanges with peers run beside that.
+    Events are handled one by one, in batches of those that wait. What a batch changes in the store is made durable in
+    one transaction, before anything of it is announced to others or told to the trainer; then its actions are carried
+    out in order, and only then the next batch begins. Exchanges with peers run beside that.
     """
 
     def __init__(
         self,
         coordinator: Coordinator,
         store: Store,
+        shelf: Shelf,
         network: Network,
         *,
         notify: Callable[[str, str], None],
@@ -71,13 +92,25 @@ class Driver:
         self.rounds = 0
         self._coordinator = coordinator
         self._store = store
+        self._shelf = shelf
         self._network = network
         self._notify = notify
         self._last_round = last_round
         self._clock = clock
-        self._send, self._receive = trio.open_memory_channel[tuple[float, events.Event]](math.inf)
+        self._queue: deque[tuple[float, events.Event]] = deque()
+        self._wake = trio.Event()
+        self._patiently = Patience(notify)
+        self._asker = Asker(network, coordinator.refused)
+        self._payloads = Payloads(store, self._patiently, self._asker, self._connected, notify)
+        self._download: Download | None = None
+        self._downloading: trio.CancelScope | None = None
+        self._complaint = ""
+        self._arrived: deque[_Arrival] = deque()
+        self._loaded: bytes | None = None
+        self._swarm = b""
+        self._layout: Layout | None = None
+        self._tidied = -math.inf
         self._events = 0
-        self._store_failures = 0
         self._addresses: tuple[str, ...] = ()
         self._topic: str | None = None
 
@@ -85,10 +118,11 @@ class Driver:
 
     def post(self, event: events.Event) -> None:
         """Queue an event, with the time at which it happened: it may wait while the disk is slow."""
-        self._send.send_nowait((self._clock(), event))
+        self._queue.append((self._clock(), event))
+        self._wake.set()
 
     def _post_from_outside(self, kind: Callable[[bytes, bytes], events.Event], data: bytes, peer: str) -> None:
-        if self._send.statistics().current_buffer_used >= _QUEUE:
+        if len(self._queue) >= _QUEUE:
             self._coordinator.refused[Refusal.OVERLOAD] += 1
             return
         try:
@@ -104,6 +138,9 @@ class Driver:
             return  # A libp2p node with another kind of key is none of ours.
         self.post(events.PeerConnected(key) if connected else events.PeerDisconnected(key))
 
+    def _connected(self) -> list[bytes]:
+        return [peer.key for peer in self._coordinator.peers if peer.connected]
+
     def lost_trainer(self) -> None:
         """The trainer process ended without being asked to."""
         self._notify("warning", "the trainer process ended; it is started again and resumes from its saved state")
@@ -113,18 +150,12 @@ class Driver:
         """A message of the trainer process."""
         match message:
             case protocol.Hello():
-                await self._trainer_ready(message)
+                self._trainer_ready(message)
             case protocol.RoundDone():
-                self.post(
-                    events.RoundFinished(
-                        tuple(message.parts),
-                        message.samples,
-                        message.share,
-                        message.norm,
-                        message.loss,
-                        message.after,
-                    )
-                )
+                fields = (message.samples, message.share, message.norm, message.loss, message.after, message.loads)
+                self.post(events.RoundFinished(tuple(message.parts), *fields))
+            case protocol.CutTaken():
+                self.post(events.CutTaken(message.index, message.token, message.weights, message.size))
             case protocol.Report():
                 self._take_report(message)
             case protocol.Finished():
@@ -135,19 +166,28 @@ class Driver:
                 self._notify("warning", message.text)
             case protocol.Failed():
                 self._notify("error", message.message)
+                if self._loaded is not None:
+                    await trio.to_thread.run_sync(self._shelf.discard_damaged, self._loaded)
             case _:
                 log.warning("unexpected message from the trainer", kind=type(message).__name__)
 
-    async def _trainer_ready(self, hello: protocol.Hello) -> None:
+    def _trainer_ready(self, hello: protocol.Hello) -> None:
         try:
-            genesis, applied = Genesis.from_wire(hello.genesis), VersionVector.from_wire(hello.applied)
+            genesis = Genesis.from_wire(hello.genesis)
         except WireError as error:
             raise TaskError(f"the task cannot be shared: {error}. Correct the task, or its slot_seconds") from error
-        swarm = genesis.swarm_id(self._coordinator.topic)
-        known = await self._patiently(self._store.entries, swarm)
         self.rounds = hello.rounds
         log.info("trainer ready", parameters=hello.parameters, local_tensors=hello.local, rounds=hello.rounds)
-        self.post(events.TrainerReady(genesis, applied, known))
+        if 4 * genesis.layout.size > MOST_BYTES:
+            self._notify(
+                "warning",
+                f"the model is too large to be shared as a snapshot: {genesis.layout.size / 1e6:.0f} million weights, "
+                f"and {MOST_BYTES / 4e6:.0f} are the most. Nodes that start late or stay away for long cannot take "
+                "part: start all of them together, or freeze some of the weights",
+            )
+        applied = tuple(Applied(*row) for row in hello.applied)
+        self._arrived.append(_Arrival(self.trainer.life if self.trainer is not None else 0, Path(hello.snapshots)))
+        self.post(events.TrainerReady(genesis, hello.base, hello.total, applied, hello.own_seq, Kept()))
 
     def _take_report(self, report: protocol.Report) -> None:
         for alarm in report.alarms if self.report is None or report.alarms != self.report.alarms else ():
@@ -163,28 +203,89 @@ class Driver:
     # --- the loop
 
     async def run(self) -> None:
-        """Handle events until cancelled."""
+        """Handle events until cancelled.
+
+        Raises:
+            DamagedStore: the database is damaged.
+        """
         self._network.subscribe(
             protocols.peers_topic(self._coordinator.topic), partial(self._post_from_outside, events.HeartbeatHeard)
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
-            async for now, event in self._receive:
-                self._events += 1
-                if isinstance(event, events.TrainerReady) and self.trainer is not None:
-                    self.trainer.begin()
-                todo = self._coordinator.handle(event, now)
-                kept = [_kept(action) for action in todo if isinstance(action, actions.Store)]
-                if kept:
-                    await self._patiently(self._store.add, kept)
+            while True:
+                todo = await self._handle_batch()
+                changes = [action for action in todo if isinstance(action, _CHANGES)]
+                if changes:
+                    await self._patiently(self._store.carry_out, changes)
                 for action in todo:
                     self._perform(action, nursery)
+                    if isinstance(action, actions.Prune):
+                        await self._clear_shelf(action)
+                if trio.current_time() - self._tidied >= _TIDY_EVERY:
+                    await self._tidy()
+
+    async def _handle_batch(self) -> list[actions.Action]:
+        """Wait for an event; what follows from it, and from those behind it that can be handled before that is done."""
+        while not self._queue:
+            self._wake = trio.Event()
+            await self._wake.wait()
+        todo: list[actions.Action] = []
+        for _ in range(_BATCH):
+            now, event = self._queue.popleft()
+            self._events += 1
+            follows = self._coordinator.handle(await self._prepared(event), now)
+            todo += follows
+            # What is prepared for an event looks at the files, of which Prune deletes some.
+            if isinstance(event, _LAST) or any(isinstance(action, actions.Prune) for action in follows):
+                break
+            if not self._queue or isinstance(self._queue[0][1], _ALONE) or len(todo) >= _BATCH_ACTIONS:
+                break
+            await trio.lowlevel.checkpoint()
+        return todo
+
+    async def _prepared(self, event: events.Event) -> events.Event:
+        """Do what must be done when the coordinator gets to know of an event, and not earlier."""
+        match event:
+            case events.TrainerReady():
+                return await self._welcomed(event, self._arrived.popleft())
+            case events.CutTaken(weights=bytes() as cid) if not await trio.to_thread.run_sync(self._shelf.add, cid):
+                return replace(event, weights=None)
+            case events.BlocksFetched(complete=True):
+                return await self._payloads.confirmed(event)
+            case events.SnapshotFetched(weights=cid, ok=True):
+                return replace(event, ok=await trio.to_thread.run_sync(self._shelf.add, cid))
+        return event
+
+    async def _welcomed(self, ready: events.TrainerReady, arrival: _Arrival) -> events.TrainerReady:
+        """What is kept, now that all events from before the trainer came have been dealt with."""
+        self._loaded = None
+        snapshots = await trio.to_thread.run_sync(self._shelf.open, arrival.snapshots)
+        kept = await self._patiently(self._store.kept, ready.genesis.swarm_id(self._coordinator.topic))
+        if self.trainer is not None:
+            self.trainer.begin(arrival.life)
+        return replace(ready, kept=replace(kept, snapshots=snapshots))
+
+    async def _tidy(self) -> None:
+        # Here and nowhere else: no block may go between the look at it in `_prepared` and the transaction.
+        self._tidied = trio.current_time()
+        try:
+            await trio.to_thread.run_sync(self._store.expire)
+        except DamagedStore:
+            raise
+        except StoreError as error:
+            log.debug("blocks that nobody needs stay", why=error)
+
+    async def _clear_shelf(self, prune: actions.Prune) -> None:
+        wanted = [*prune.snapshots, *([self._download.progress.cid] if self._download else ())]
+        await trio.to_thread.run_sync(self._shelf.keep_only, wanted)
 
     async def _tick(self) -> None:
         for count in itertools.count():
             if count % _TICKS_PER_LOOK == 0:
                 self._look_at_addresses()
-            self.post(events.Tick())
+            if len(self._queue) < _QUEUE:
+                self.post(events.Tick())
             await trio.sleep(_TICK)
 
     def _look_at_addresses(self) -> None:
@@ -198,9 +299,17 @@ class Driver:
     def _perform(self, action: actions.Action, nursery: trio.Nursery) -> None:
         match action:
             case actions.Apply():
-                self._tell(action.update)
+                self._tell(self._payloads.add(self._swarm, action.entry, action.ratio))
+            case actions.Unapply():
+                self._tell(self._payloads.remove(self._swarm, action.entry))
+            case actions.TakeCut():
+                self._tell(self._payloads.cut(self._swarm, action.index, action.token, action.minus))
             case actions.Accept():
-                self._tell(protocol.Accepted(*action.update))
+                self._accept(action)
+            case actions.Forget():
+                self._tell(protocol.Forget(action.slot, action.base, action.total))
+            case actions.LoadCut():
+                self._load(action)
             case actions.Train():
                 self._tell(protocol.SetMode(action.mode.value))
             case actions.SetShare():
@@ -217,6 +326,10 @@ class Driver:
                 nursery.start_soon(self._fetch, action)
             case actions.AskGenesis():
                 nursery.start_soon(self._ask_genesis, action.peer)
+            case actions.FetchManifest():
+                nursery.start_soon(self._fetch_manifest, action)
+            case actions.FetchSnapshot():
+                nursery.start_soon(self._fetch_snapshot, action)
             case actions.LearnAddresses():
                 self._network.learn_addresses(peer_id(action.peer), action.addresses)
             case actions.Notice():
@@ -224,28 +337,28 @@ class Driver:
             case actions.Leave():
                 self.left.set()
 
-    def _tell(self, item: protocol.TrainerMessage | UpdateId) -> None:
+    def _tell(self, item: Item) -> None:
         if self.trainer is not None:
             self.trainer.tell(item)
 
-    async def _patiently(self, method: Callable[..., T], *arguments: object) -> T:
-        """Call a method of the store until it succeeds: what is not durable may not be announced or added."""
-        while True:
-            try:
-                return await trio.to_thread.run_sync(partial(method, *arguments))
-            except StoreError as error:
-                self._store_failures += 1
-                self._notify("error", f"{error}; waiting, and trying again")
-                await trio.sleep(5.0)
+    def _accept(self, action: actions.Accept) -> None:
+        entry = action.entry
+        if entry is None:
+            self._tell(protocol.Accepted(b"", action.own_seq, b"", 0, None))
+        else:
+            self._tell(protocol.Accepted(entry.author, entry.seq, entry.digest, entry.slot, action.ratio))
 
-    async def load(self, update: UpdateId) -> protocol.Add:
-        """The trainer's message for a stored update."""
-        ledger = self._coordinator.ledger
-        assert ledger is not None
-        found, parts = await self._patiently(self._store.payload, ledger.swarm, *update)
-        return protocol.Add(update[0], update[1], found.samples, parts)
+    def _load(self, action: actions.LoadCut) -> None:
+        if self.trainer is not None:
+            # Whatever waits was about the weights that are given up now; its payloads may be gone.
+            self.trainer.forget_units()
+        self._payloads.give_up()
+        self._loaded = action.weights
+        path = str(self._shelf.path(action.weights))
+        self._tell(protocol.Load(path, action.base, action.total, action.samples))
 
     def _join(self, action: actions.JoinSwarm) -> None:
+        self._swarm, self._layout = action.swarm, action.genesis.layout
         if self._topic is not None:
             self._network.unsubscribe(self._topic)
         self._topic = protocols.updates_topic(self._coordinator.topic, action.genesis.layout.fingerprint)
@@ -261,40 +374,53 @@ class Driver:
 
     # --- exchanges with peers
 
-    async def _ask(self, peer: bytes, name: str, request: wire.Message, kind: type[Any]) -> Any:
-        """The reply of a peer, or None with the reason in the log."""
-        try:
-            body = await self._network.request(peer_id(peer), name, wire.pack(request), max_reply=wire.MAX_REPLY)
-            return wire.unpack(kind, body)
-        except NetworkError as error:
-            log.debug("no answer", peer=peer_id(peer), protocol=name, why=error)
-        except WireError as error:
-            self._coordinator.refused[Refusal.MALFORMED] += 1
-            log.warning("malformed answer", peer=peer_id(peer), protocol=name, why=error)
-        return None
-
     async def _sync(self, action: actions.Sync) -> None:
-        reply: SyncReply | None = await self._ask(action.peer, protocols.SYNC, action.request, SyncReply)
-        self.post(events.SyncReplied(action.peer, reply))
+        self.post(events.SyncReplied(action.peer, await self._asker.sync(action.peer, action.request)))
 
     async def _ask_genesis(self, peer: bytes) -> None:
-        reply: GenesisReply | None = await self._ask(peer, protocols.GENESIS, GenesisRequest(), GenesisReply)
-        self.post(events.GenesisHeard(peer, reply.genesis if reply else None))
+        self.post(events.GenesisHeard(peer, await self._asker.genesis(peer)))
 
     async def _fetch(self, action: actions.Fetch) -> None:
-        blocks: list[bytes] = []
-        while len(blocks) < len(action.parts):
-            wanted = action.parts[len(blocks) : len(blocks) + _BLOCKS_AT_ONCE]
-            request = BlockRequest(tuple(part.cid for part in wanted))
-            reply: BlockReply | None = await self._ask(action.peer, protocols.BLOCK, request, BlockReply)
-            if reply is None or not reply.blocks or not all(reply.blocks):
-                self.post(events.BlocksFetched(action.update, action.peer, None))
-                return
-            given = reply.blocks[: len(wanted)]
-            blocks += given
-            if [Part(raw_cid(block), len(block)) for block in given] != list(wanted[: len(given)]):
-                break  # No need to collect the rest of a lie; the coordinator sees that it is one.
-        self.post(events.BlocksFetched(action.update, action.peer, tuple(blocks)))
+        self.post(await self._payloads.fetch(action))
+
+    async def _fetch_manifest(self, action: actions.FetchManifest) -> None:
+        blocks = await self._asker.blocks(action.peer, [action.cid])
+        self.post(events.ManifestFetched(action.peer, action.cid, blocks[0] if blocks else None))
+
+    async def _fetch_snapshot(self, action: actions.FetchSnapshot) -> None:
+        """One at a time: the coordinator asks for another one when it has changed its mind."""
+        if self._download is not None and self._download.progress.cid == action.weights:
+            return
+        layout = self._layout
+        assert layout is not None
+        limit, check = 4 * layout.size + _LARGEST_HEADER, partial(check_fit, layout)
+        download = Download(self._shelf.directory, action.weights, action.holders, self._asker.blocks, limit, check)
+        if self._downloading is not None:
+            self._downloading.cancel()
+        with trio.CancelScope() as scope:
+            self._download, self._downloading = download, scope
+            ok = await self._succeeds(download)
+            if self._download is download:
+                self._download, self._downloading = None, None
+            self.post(events.SnapshotFetched(action.weights, ok))
+
+    async def _succeeds(self, download: Download) -> bool:
+        try:
+            # The trainer may have come to the same weights.
+            if not await trio.to_thread.run_sync(self._shelf.has, download.progress.cid):
+                await download.run()
+        except (NetworkError, StoreError) as error:
+            if str(error) != self._complaint:  # It is tried every few seconds.
+                self._complaint = str(error)
+                self._notify("warning", self._complaint)
+            return False
+        self._complaint = ""
+        return True
+
+    @property
+    def download(self) -> Progress | None:
+        """The snapshot that is being fetched, if one is."""
+        return self._download.progress if self._download is not None else None
 
     # --- the end
 
@@ -305,10 +431,4 @@ class Driver:
 
     def statistics(self) -> DriverStatistics:
         """Figures for the status endpoint."""
-        return DriverStatistics(self._send.statistics().current_buffer_used, self._events, self._store_failures)
-
-
-def _kept(action: actions.Store) -> Kept:
-    update = action.update
-    entry = Entry(action.author, update.seq, update.slot, update.samples, action.digest)
-    return action.swarm, entry, action.envelope, action.blocks
+        return DriverStatistics(len(self._queue), self._events, self._patiently.failures, self._patiently.waiting)

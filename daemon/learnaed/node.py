@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import time
@@ -14,13 +15,15 @@ from typing import Any
 import trio
 
 from learnae import __version__
-from learnae.coordinator import Coordinator, events
+from learnae.coordinator import Coordinator, CoordinatorStatistics, events
 from learnae.errors import DaemonError
 from learnae.peer import peer_id
+from learnae.wire import CutId
 from learnaed import logs
 from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.network import Network
+from learnaed.snapshots import Shelf
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 
@@ -58,6 +61,7 @@ class Node:
         driver: Driver,
         network: Network,
         store: Store,
+        shelf: Shelf,
         trainer: Trainer,
         messages: Messages,
     ) -> None:
@@ -67,6 +71,7 @@ class Node:
         self._driver = driver
         self._network = network
         self._store = store
+        self._shelf = shelf
         self._trainer = trainer
         self._messages = messages
         self._started = time.time()
@@ -110,15 +115,50 @@ class Node:
                 "vector_digest": statistics.ledger.digest if statistics.ledger else None,
                 "missing": statistics.fetches_pending,
                 "syncing": statistics.syncs_running,
-                "vector": {peer_id(a): ledger.vector.contiguous(a) for a in ledger.vector.authors}
-                if ledger is not None
-                else {},
+                "clipped": statistics.ledger.clipped if statistics.ledger else 0,
+                "floor": statistics.ledger.floor if statistics.ledger else None,
+                "vector": {peer_id(a): ledger.vector.last(a) for a in ledger.vector.authors} if ledger else {},
             },
+            "cuts": self._cuts_status(statistics),
+            "snapshots": self._snapshots_status(),
+            "clock_offset": statistics.clock_offset,
             "refused": statistics.refused,
-            "network": asdict(network),
+            "network": {
+                **asdict(network.counters),
+                "dropped": dict(network.counters.dropped),  # asdict makes a Counter of a Counter's pairs
+                "peers": network.peers,
+                "connections": network.connections,
+                "known_peers": network.known_peers,
+            },
             "store": asdict(self._store.statistics()),
             "driver": asdict(self._driver.statistics()),
             "messages": self._messages.lines(),
+        }
+
+    @staticmethod
+    def _cuts_status(statistics: CoordinatorStatistics) -> dict[str, Any]:
+        cuts = statistics.cuts
+        return {
+            "settled": _named(cuts.settled) if cuts else None,
+            "newest": _named(cuts.newest) if cuts else None,
+            "votes": cuts.votes if cuts else 0,
+            "electorate": cuts.electorate if cuts else 0,
+            "adopting": statistics.adoption.adopting,
+            "adopted": statistics.adoption.adopted,
+        }
+
+    def _snapshots_status(self) -> dict[str, Any]:
+        fetching = self._driver.download
+        return {
+            "held": len(self._shelf.cids),
+            "fetching": None
+            if fetching is None
+            else {
+                "cid": _text(fetching.cid),
+                "done": fetching.done,
+                "size": fetching.size,
+                "holders": fetching.holders,
+            },
         }
 
     def _trainer_status(self) -> dict[str, Any]:
@@ -139,6 +179,9 @@ class Node:
             "digest": report.digest.hex() if report else None,
             "steps_per_second": report.steps_per_second if report else 0.0,
             "samples_per_second": report.samples_per_second if report else 0.0,
+            "training_seconds": report.training_seconds if report else 0.0,
+            "exchange_seconds": report.exchange_seconds if report else 0.0,
+            "slots_per_round": report.slots_per_round if report else 1,
         }
 
     def peers(self) -> list[dict[str, Any]]:
@@ -160,6 +203,11 @@ class Node:
                     "updates": beat.updates if beat else None,
                     "vector_digest": beat.digest.hex() if beat else None,
                     "samples_per_second": beat.rate if beat else None,
+                    "settled": _named(beat.settled[-1]) if beat and beat.settled else None,
+                    "newest": _named(beat.cuts[-1]) if beat and beat.cuts else None,
+                    "floor": beat.floor if beat and beat.floor >= 0 else None,
+                    "clock_ahead": peer.ahead if beat else None,
+                    "forked": peer.forked,
                     "last_seen": now - peer.heard if beat else None,
                     "layout": beat.layout.hex() if beat and beat.layout else None,
                     "problem": "; ".join(peer.differences) or None,
@@ -172,7 +220,10 @@ class Node:
         trainer = self._trainer.statistics()
         if trainer.state == "restarting":
             return False, f"the trainer process keeps ending: {trainer.last_error}"
-        if self._driver.statistics().queued > 1000:
+        driver = self._driver.statistics()
+        if driver.store_waiting:
+            return False, "the database cannot be written, the disk may be full: nothing is published meanwhile"
+        if driver.queued > 1000:
             return False, "events are coming in faster than they are handled"
         return True, self.state()
 
@@ -192,6 +243,15 @@ class Node:
             case "stop":
                 self.stop.set()
                 self._driver.left.set()
+
+
+def _named(cut: CutId | None) -> dict[str, Any] | None:
+    return {"index": cut.index, "cid": _text(cut.cid)} if cut is not None else None
+
+
+def _text(cid: bytes) -> str:
+    """A CID as people and other programs write it: base32, in lower case."""
+    return "b" + base64.b32encode(cid).decode().rstrip("=").lower()
 
 
 def _finite(value: float | None) -> float | None:

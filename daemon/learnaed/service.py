@@ -10,6 +10,7 @@ from learnae.vector import VersionVector
 from learnae.wire import BlockReply, BlockRequest, GenesisReply, GenesisRequest, SyncReply, SyncRequest
 from learnaed import protocols
 from learnaed.network import Network
+from learnaed.snapshots import Shelf
 from learnaed.store import Store
 
 _MARGIN = 4096
@@ -17,14 +18,15 @@ _PARALLEL = 8
 
 
 class Service:
-    """The handlers of the three stream protocols. They read the store and the ledger, and change nothing.
+    """The handlers of the three stream protocols. They read store, snapshots and ledger, and change nothing.
 
     A request that breaks the format raises `WireError`, which the network counts and answers by closing the stream.
     """
 
-    def __init__(self, coordinator: Coordinator, store: Store) -> None:
+    def __init__(self, coordinator: Coordinator, store: Store, shelf: Shelf) -> None:
         self._coordinator = coordinator
         self._store = store
+        self._shelf = shelf
         self._limiter = trio.CapacityLimiter(_PARALLEL)
 
     def register(self, network: Network) -> None:
@@ -38,16 +40,14 @@ class Service:
         ledger = self._coordinator.ledger
         if ledger is None or request.swarm != ledger.swarm:
             return wire.pack(SyncReply(VersionVector(), (), more=False))
-        vector = wire.pack(SyncReply(ledger.vector, (), more=False))
-        missing = ledger.missing_at(request.vector)
+        vector = ledger.vector.copy()
+        room = wire.MAX_REPLY - _MARGIN - len(wire.pack(SyncReply(vector, (), more=False)))
+        missing = ledger.missing_at(request)
         async with self._limiter:
             envelopes = await trio.to_thread.run_sync(
-                self._store.envelopes,
-                ledger.swarm,
-                missing[: wire.MAX_ENVELOPES],
-                wire.MAX_REPLY - len(vector) - _MARGIN,
+                self._store.envelopes, ledger.swarm, missing[: wire.MAX_ENVELOPES], room
             )
-        return wire.pack(SyncReply(ledger.vector, tuple(envelopes), more=len(envelopes) < len(missing)))
+        return wire.pack(SyncReply(vector, tuple(envelopes), more=len(envelopes) < len(missing)))
 
     async def _blocks(self, body: bytes, peer: str) -> bytes:
         request = wire.unpack(BlockRequest, body, _MARGIN)
@@ -55,12 +55,17 @@ class Service:
         room = wire.MAX_REPLY - _MARGIN
         async with self._limiter:
             for cid in request.cids:
-                block = await trio.to_thread.run_sync(self._store.block, cid) or b""
+                block = await trio.to_thread.run_sync(self._block, cid)
                 room -= len(block) + 8
                 if room < 0:
                     break
                 blocks.append(block)
         return wire.pack(BlockReply(tuple(blocks)))
+
+    def _block(self, cid: bytes) -> bytes:
+        """A payload block, a manifest, or a piece of a snapshot; empty if it is not here, or too large for a reply."""
+        block = self._store.block(cid) or self._shelf.block(cid) or b""
+        return block if len(block) <= wire.MAX_PART else b""
 
     async def _genesis(self, body: bytes, peer: str) -> bytes:
         wire.unpack(GenesisRequest, body, _MARGIN)

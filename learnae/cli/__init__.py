@@ -78,11 +78,13 @@ def status(home: Path | None, profile: str | None, as_json: bool) -> None:
     from learnae.cli import daemons, tables
 
     answers = [daemon.get("/api/status") for daemon in daemons.select(home or default_home(), profile)]
-    for answer in answers:
+    for place, answer in enumerate(answers):
         if as_json:
             click.echo(json.dumps(answer))
-        else:
-            tables.show_status(answer)
+            continue
+        if place:
+            click.echo()
+        tables.show_status(answer)
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -47,10 +48,10 @@ def number(value: float | None) -> str:
 
 
 def short(identity: str | None) -> str:
-    """The end of a peer id, or the start of a digest: enough to tell them apart."""
+    """The end of a peer id or a CID, or the start of a digest: enough to tell them apart."""
     if not identity:
         return "-"
-    return identity[-8:] if identity.startswith("12D3") else identity[:8]
+    return identity[-8:] if identity.startswith(("12D3", "bafk")) else identity[:8]
 
 
 def duration(seconds: float) -> str:
@@ -84,14 +85,17 @@ def show_status(status: Mapping[str, Any], console: Console | None = None) -> No
         f"{ledger.get('updates', 0)} updates by {ledger.get('authors', 0)} nodes, "
         f"{ledger.get('missing') or 'none'} missing, weights {short(trainer.get('digest'))}"
     )
+    if ledger.get("clipped"):
+        updates += f", {ledger['clipped']} of them count in part"
     lines = [("peers", f"{network.get('peers', 0)} connected"), ("training", training), ("ledger", updates)]
+    lines += _history(status)
     lines.append(("traffic", f"{size(network.get('bytes_sent'))} sent, {size(network.get('bytes_received'))} received"))
     if trainer.get("restarts"):
         lines.append(("restarts", f"{trainer['restarts']}, last for: {trainer.get('last_error')}"))
     lines += _counts("refused", status.get("refused"), {reason.value: reason.meaning for reason in Refusal})
     lines += _counts("dropped", network.get("dropped"), dropped.MEANINGS)
     for message in (status.get("messages") or ())[-3:]:
-        lines.append((str(message.get("level")), str(message.get("text"))))
+        lines.append((str(message.get("level")), f"{_clock_time(message.get('time'))}{message.get('text')}"))
     for label, text in lines:
         rows.add_row(label, Text(text))
     console.print(head)
@@ -99,6 +103,43 @@ def show_status(status: Mapping[str, Any], console: Console | None = None) -> No
     for label, text in [("peer", str(status.get("peer"))), *(("listens", at) for at in status.get("listen") or ())]:
         console.print(Text.assemble((f"{label:{_LABEL_WIDTH + 2}}", "dim"), str(text)), soft_wrap=True)
     console.print(rows)
+
+
+def _history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Cuts, what is being fetched to go over to those of others, and a clock that is wrong."""
+    cuts, ledger = status.get("cuts") or {}, status.get("ledger") or {}
+    lines = []
+    if newest := cuts.get("newest"):
+        settled, votes = cuts.get("settled"), f"attested by {cuts.get('votes')} of {cuts.get('electorate')}"
+        text = f"settled up to {cut(settled)}, " if settled else "none settled yet, "
+        text += votes if newest == settled else f"newest {cut(newest)} {votes}"
+        lines.append(("cuts", text + (f"; pruned up to {ledger['floor']}" if ledger.get("floor") is not None else "")))
+    if cuts.get("adopting"):
+        lines.append(("adopting", str(cuts["adopting"])))
+    if fetching := (status.get("snapshots") or {}).get("fetching"):
+        done = f"{size(fetching.get('done'))} of {size(fetching.get('size') or None)}"
+        lines.append(("snapshot", f"fetching: {done}, {fetching.get('holders')} peers give it"))
+    if cuts.get("adopted"):
+        times = "once" if cuts["adopted"] == 1 else f"{cuts['adopted']} times"
+        lines.append(("lineage", f"has gone over to the weights of others {times}"))
+    if offset := status.get("clock_offset"):
+        lines.append(
+            ("clock", f"{abs(offset):.1f} s {'behind' if offset > 0 else 'ahead of'} the swarm's: set it right")
+        )
+    return lines
+
+
+def _clock_time(iso: object) -> str:
+    """When a message came, by the clock on the wall, as its beginning."""
+    try:
+        return f"{datetime.fromisoformat(str(iso)).astimezone():%H:%M:%S} "
+    except ValueError:
+        return ""
+
+
+def cut(named: Mapping[str, Any] | None) -> str:
+    """A cut for people: 897686812 (4m7hqzfu)."""
+    return "none" if named is None else f"{named.get('index')} ({short(named.get('cid'))})"
 
 
 def _counts(label: str, counts: Mapping[str, int] | None, meanings: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -117,17 +158,27 @@ def show_peers(daemon: Daemon, peers: Sequence[Mapping[str, Any]], console: Cons
         console.print(Text(f"{daemon.profile}: no peer known yet on topic {daemon.topic}; it keeps looking"))
         return
     table = Table(title=Text(f"{daemon.profile}, topic {daemon.topic}"), title_justify="left", box=None)
-    for heading in ("peer", "connected", "state", "updates", "seen", "address", "problem"):
-        table.add_column(heading, overflow="fold")
+    problems = any(_problem(peer) for peer in peers)
+    for heading in ("peer", "state", "updates", "settled", "seen", "address", *(["problem"] if problems else ())):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("peer", "updates", "settled", "seen"))
     for peer in peers:
         seen = peer.get("last_seen")
-        table.add_row(
-            short(peer.get("peer")),
-            "yes" if peer.get("connected") else "no",
-            styled_state(peer.get("state") or "-"),
-            str(peer.get("updates", "-")),
-            "-" if seen is None else f"{duration(seen)} ago",
-            Text(", ".join(peer.get("addresses") or ("-",))),
-            Text(str(peer.get("problem") or ("" if peer.get("swarm_match") else "another swarm"))),
-        )
+        state = styled_state(peer.get("state") or "-")
+        if not peer.get("connected"):
+            state.append(", not connected")
+        cells = [
+            Text(short(peer.get("peer"))),
+            state,
+            Text(str(peer.get("updates", "-"))),
+            Text(cut(peer.get("settled"))),
+            Text("-" if seen is None else f"{duration(seen)} ago"),
+            Text(", ".join(str(address).partition("/p2p/")[0] for address in peer.get("addresses") or ("-",))),
+        ]
+        table.add_row(*cells, *([Text(_problem(peer))] if problems else ()))
     console.print(table)
+
+
+def _problem(peer: Mapping[str, Any]) -> str:
+    if peer.get("forked"):
+        return "signed two updates for one slot; one of them counts"
+    return str(peer.get("problem") or ("" if peer.get("swarm_match") else "another swarm"))

@@ -7,14 +7,19 @@ units, so that nothing is ever lost to rounding: sent + rest == before, exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learnae.codec.part import PART_LIMIT, encode_part
+from learnae.codec.norm import chunk_exponents, root_up, squared_norm
+from learnae.codec.part import HEADER, PART_LIMIT, encode_part
+from learnae.codec.selection import Selection, send_largest
 from learnae.errors import CodecError, ConfigError
 from learnae.layout import CHUNK, Layout
 
@@ -24,8 +29,11 @@ SATURATION: Final = 2**30
 LARGEST: Final = 2.0**60
 """Bound on a pseudo-gradient: its momentum then stays a float32."""
 
-SLAB: Final = 256 * CHUNK
-"""Weights handled at a time: bounds the memory for intermediate float64 values to some 30 MB."""
+SLAB: Final = 32 * CHUNK
+"""Weights handled at a time: few enough that all passes over them find them in the processor's cache."""
+
+_MARGIN: Final = 8192
+"""Bytes left free when parts are planned: more than a chunk takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,74 +67,135 @@ class EncoderStatistics:
     bytes: int
 
 
+class Encoded(NamedTuple):
+    """An update's ``parts``, each at most 256 KiB, and the ``norm`` of what they add.
+
+    The norm is Euclidean, in weight units, and the smallest float64 that is not below the exact value.
+    """
+
+    parts: list[bytes]
+    norm: float
+
+
+class Slab(NamedTuple):
+    """A run of equally wide chunks of one tensor: its weights, their width, the exponent of their unit."""
+
+    part: slice
+    width: int
+    exponent: int
+
+
 class Encoder:
-    """One node's side of the codec for a replica with this layout and these unit exponents.
+    """One node's side of the codec for a replica with this layout and these unit exponents (at least -120).
 
     State: ``momentum`` float32[D] and ``pending`` int32[D] in replica units.
     """
 
     def __init__(self, layout: Layout, exponents: Sequence[int], settings: CodecSettings | None = None) -> None:
         self.layout = layout
-        self.exponents = tuple(exponents)
         self.settings = settings or CodecSettings()
-        self.momentum = np.zeros(layout.size, np.float32)
-        self.pending = np.zeros(layout.size, np.int32)
         self._updates = self._entries = self._bytes = 0
+        self.reset(exponents)
 
-    def encode(self, delta: NDArray[np.float32], share: float) -> list[bytes]:
-        """The parts of the update for a round that moved the weights by ``delta`` (float32[D]: after minus before).
+    def reset(self, exponents: Sequence[int]) -> None:
+        """Start afresh, with these units: nothing is pending."""
+        self.exponents = tuple(exponents)
+        self.momentum = np.zeros(self.layout.size, np.float32)
+        self.pending = np.zeros(self.layout.size, np.int32)
+        self._chunk_exponents = chunk_exponents(self.layout, self.exponents)
 
-        ``share`` is the node's part of the swarm's work, about 1/N. Every part is at most 256 KiB. An update with
-        nothing to say is legal: its parts have no entries. Raises `CodecError`, changing nothing, if ``delta`` or
-        ``share`` is not finite or absurdly large.
+    def encode(self, delta: NDArray[np.float32], share: float) -> Encoded:
+        """The update for a round that moved the weights by ``delta`` (float32[D]: after minus before).
+
+        ``share`` is the node's part of the swarm's work, about 1/N. An update with nothing to say is legal: its parts
+        have no entries. Raises `CodecError`, changing nothing, if ``delta`` or ``share`` is not finite or absurdly
+        large.
         """
-        self.accumulate(delta, share)
-        return self.emit()
+        self._check(delta, share)
+        selections = []
+        for slab in self._slabs():  # both halves while the slab is in the cache
+            self._take_in(slab, delta, share)
+            selections.append(self._send(slab))
+        return self._pack(selections)
 
     def accumulate(self, delta: NDArray[np.float32], share: float) -> None:
         """First half of `encode`: take the round into momentum and what is pending."""
-        if delta.shape != self.momentum.shape or not max(delta.max(), -delta.min()) < LARGEST:  # false for NaN too
+        self._check(delta, share)
+        for slab in self._slabs():
+            self._take_in(slab, delta, share)
+
+    def emit(self) -> Encoded:
+        """Second half of `encode`: send the largest of what is pending, and keep the rest."""
+        return self._pack([self._send(slab) for slab in self._slabs()])
+
+    def _check(self, delta: NDArray[np.float32], share: float) -> None:
+        sound = delta.shape == self.momentum.shape
+        for start in range(0, len(delta) if sound else 0, SLAB):
+            part = delta[start : start + SLAB]
+            sound = sound and bool(max(part.max(), -part.min()) < LARGEST)  # false for NaN too
+        if not sound:
             raise CodecError(f"a pseudo-gradient must be {self.layout.size} finite numbers below {LARGEST:g}")
         if not 0 <= share <= 1:
             raise CodecError(f"the share of a round must be from 0 to 1, not {share}")
-        settings = self.settings
-        for start, stop, _, exponent in self._slabs():
-            part = slice(start, stop)
-            momentum = self.momentum[part]
-            momentum *= np.float32(settings.mu)
-            momentum += delta[part]
-            step = delta[part] + settings.mu * momentum.astype(np.float64)
-            step *= share * settings.lr_outer * 2.0**-exponent
-            step += settings.beta * self.pending[part]
-            self.pending[part] = np.clip(np.rint(step), -SATURATION, SATURATION)
 
-    def emit(self) -> list[bytes]:
-        """Second half of `encode`: send the largest of what is pending, and keep the rest."""
-        scales, indices, signs = [], [], []
-        for start, stop, width, _ in self._slabs():
-            rows = self.pending[start:stop].reshape(-1, width)
-            scale, kept = _largest(rows, max(1, round(self.settings.density * width)))
-            row, column = np.nonzero(kept)
-            negative = rows[row, column] < 0
-            rows[row, column] -= np.where(negative, -scale[row], scale[row])
-            scales.append(scale.astype(np.uint32))
-            indices.append(start + row * width + column)
-            signs.append(negative)
-        index = np.concatenate(indices)
-        parts = list(self._parts(0, np.concatenate(scales), index, np.concatenate(signs)))
-        self._updates += 1
-        self._entries += len(index)
-        self._bytes += sum(map(len, parts))
-        return parts
-
-    def _slabs(self) -> Iterator[tuple[int, int, int, int]]:
-        """Start, stop, width of a chunk and unit exponent of runs of equally wide chunks, in order."""
+    def _slabs(self) -> Iterator[Slab]:
+        """The model as runs of equally wide chunks, in order."""
         for offset, tensor, exponent in zip(self.layout.offsets, self.layout.tensors, self.exponents, strict=True):
             whole = offset + tensor.size // CHUNK * CHUNK
             for start in range(offset, whole, SLAB):
-                yield start, min(start + SLAB, whole), CHUNK, exponent
+                yield Slab(slice(start, min(start + SLAB, whole)), CHUNK, exponent)
             if tail := tensor.size % CHUNK:
-                yield whole, whole + tail, tail, exponent
+                yield Slab(slice(whole, whole + tail), tail, exponent)
+
+    def _take_in(self, slab: Slab, delta: NDArray[np.float32], share: float) -> None:
+        """In float32: a pending value is rounded in its 25th bit, far below what the decay takes off it."""
+        settings = self.settings
+        here, momentum, pending = delta[slab.part], self.momentum[slab.part], self.pending[slab.part]
+        momentum *= np.float32(settings.mu)
+        momentum += here
+        step = momentum * np.float32(settings.mu)
+        step += here
+        with np.errstate(over="ignore"):  # What becomes infinite is clipped below.
+            step *= np.float32(math.ldexp(share * settings.lr_outer, -slab.exponent))
+        rest = pending.astype(np.float32)
+        rest *= np.float32(settings.beta)
+        step += rest
+        np.rint(step, out=step)
+        np.clip(step, -SATURATION, SATURATION, out=step)
+        pending[...] = step
+
+    def _send(self, slab: Slab) -> Selection:
+        count = max(1, round(self.settings.density * slab.width))
+        chosen = send_largest(self.pending[slab.part], slab.width, count)
+        chosen.index[:] += slab.part.start
+        return chosen
+
+    def _pack(self, selections: list[Selection]) -> Encoded:
+        """Parts as long as fit; of each its norm."""
+        scales = np.concatenate([chosen.scales for chosen in selections])
+        counts = np.concatenate([chosen.counts for chosen in selections])
+        index = np.concatenate([chosen.index for chosen in selections])
+        negative = np.concatenate([chosen.negative for chosen in selections])
+        ends = np.append(0, np.cumsum(counts))
+        parts: list[bytes] = []
+        square = Fraction(0)
+        for first, last in self._runs(counts):
+            chunks, entries = slice(first, last), slice(ends[first], ends[last])
+            parts += self._parts(first, scales[chunks], index[entries], negative[entries])
+            square += squared_norm(scales[chunks], counts[chunks], self._chunk_exponents[chunks])
+        self._updates += 1
+        self._entries += len(index)
+        self._bytes += sum(map(len, parts))
+        return Encoded(parts, root_up(square))
+
+    def _runs(self, counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Runs of chunks whose parts should come close to the limit, by what an entry usually costs."""
+        entries = max(1, int(counts.sum()))
+        bits = 2.7 + math.log2(max(1.0, self.layout.size / entries))
+        ends = np.cumsum(4 + counts * (bits / 8))
+        room = PART_LIMIT - HEADER.size - _MARGIN
+        starts = np.flatnonzero(np.diff(ends // room, prepend=-1) > 0).tolist()
+        yield from pairwise([*starts, len(counts)])
 
     def _parts(
         self, first: int, scales: NDArray[np.uint32], index: NDArray[np.int64], negative: NDArray[np.bool_]
@@ -142,11 +211,11 @@ class Encoder:
         yield from self._parts(first + half, scales[half:], index[cut:], negative[cut:])
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Copies of what a restart needs: ``momentum`` and ``pending``."""
-        return {"momentum": self.momentum.copy(), "pending": self.pending.copy()}
+        """What a restart needs: ``momentum`` and ``pending`` themselves, to be saved or copied before they change."""
+        return {"momentum": self.momentum, "pending": self.pending}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from a `state`. Raises `CodecError` if it belongs to another layout."""
+        """Continue from a `state` in the same units. Raises `CodecError` if it belongs to another layout."""
         for name, array in (("momentum", self.momentum), ("pending", self.pending)):
             if state[name].shape != array.shape or state[name].dtype != array.dtype:
                 raise CodecError(f"the stored {name} belongs to another model: start without the stored state")
@@ -155,14 +224,3 @@ class Encoder:
     def statistics(self) -> EncoderStatistics:
         """Updates made, entries and bytes in them."""
         return EncoderStatistics(self._updates, self._entries, self._bytes)
-
-
-def _largest(rows: NDArray[np.int32], count: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Of each row the ``count`` largest magnitudes that are not zero: their rounded mean (int32[rows]) and a mask."""
-    magnitude = np.abs(rows)
-    largest = np.argpartition(magnitude, -count, axis=1)[:, -count:]
-    values = np.take_along_axis(magnitude, largest, axis=1)
-    scale = np.rint(values.sum(axis=1) / np.maximum(1, np.count_nonzero(values, axis=1))).astype(np.int32)
-    kept = np.zeros(rows.shape, np.bool_)
-    np.put_along_axis(kept, largest, values > 0, axis=1)
-    return scale, kept

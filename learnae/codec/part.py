@@ -6,7 +6,9 @@ are one sign each times one integer scale per chunk.
 
 from __future__ import annotations
 
+import math
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from learnae.errors import CodecError
 from learnae.layout import Layout
+from learnae.rules import FULL
 
 PART_LIMIT: Final = 256 * 1024
 """Most bytes of a part."""
@@ -23,8 +26,25 @@ MAX_RICE: Final = 24
 HEADER: Final = struct.Struct("<BBIII")  # version, Rice parameter, first chunk, chunks, entries
 
 
-Sparse = tuple[NDArray[np.int64], NDArray[np.int32]]
-"""A sparse vector of whole units: index int64[k], strictly increasing, and delta int32[k]."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A decoded part: a sparse vector of whole units over the chunks from ``first`` on.
+
+    ``scales`` uint32[chunks] and ``counts`` int64[chunks]: magnitude and number of each chunk's entries; ``index``
+    int64[k]: flat positions, strictly increasing; ``negative`` bool[k]: their signs.
+    """
+
+    first: int
+    scales: NDArray[np.uint32]
+    counts: NDArray[np.int64]
+    index: NDArray[np.int64]
+    negative: NDArray[np.bool_]
+
+    def delta(self, ratio: int = FULL) -> NDArray[np.int32]:
+        """What it adds at ``index``, int32[k] in units: each scale times ``ratio`` (0 to `FULL`), rounded down."""
+        scales = ((self.scales.astype(np.uint64) * np.uint64(ratio)) >> np.uint64(16)).astype(np.int32)
+        delta = np.repeat(scales, self.counts)
+        return np.negative(delta, out=delta, where=self.negative)
 
 
 def encode_part(
@@ -35,13 +55,14 @@ def encode_part(
     ``index`` int64[k] are flat positions inside these chunks, strictly increasing, ``negative`` bool[k] their signs.
     The result may exceed `PART_LIMIT`; the caller then splits the chunks.
     """
-    start = layout.boundaries[first]
-    gaps = np.diff(index, prepend=start - 1) - 1
-    rice = min(range(MAX_RICE + 1), key=lambda b: b * len(gaps) + int((gaps >> b).sum()))
-    quotients = gaps >> rice
-    unary = np.ones(int(quotients.sum()) + len(gaps), np.uint8)
-    unary[np.cumsum(quotients + 1) - 1] = 0
-    remainders = (gaps[:, None] >> np.arange(rice)) & 1
+    gaps = np.diff(index, prepend=layout.boundaries[first] - 1) - 1
+    rice, quotients = _rice(gaps)
+    ends = np.cumsum(quotients + 1)
+    unary = np.ones(int(ends[-1]) if len(ends) else 0, np.uint8)
+    unary[ends - 1] = 0
+    remainders = np.empty((len(gaps), rice), np.uint8)
+    for bit in range(rice):
+        np.bitwise_and(gaps >> bit, 1, out=remainders[:, bit], casting="unsafe")
     return b"".join(
         (
             HEADER.pack(VERSION, rice, first, len(scales), len(gaps)),
@@ -53,14 +74,14 @@ def encode_part(
     )
 
 
-def decode_part(layout: Layout, part: bytes) -> Sparse:
-    """What a part adds to a replica of ``layout``. Memory stays within some 200 times the part's length.
+def decode_part(layout: Layout, data: bytes) -> Part:
+    """The part in ``data``, for a replica of ``layout``. Memory stays within some 200 times the length of ``data``.
 
-    Raises `CodecError` unless the part is exactly what the specification allows; on every node alike.
+    Raises `CodecError` unless the bytes are exactly what the specification allows; on every node alike.
     """
-    if not HEADER.size <= len(part) <= PART_LIMIT:
-        raise CodecError(f"a part has {HEADER.size} to {PART_LIMIT} bytes, this one {len(part)}")
-    version, rice, first, chunks, entries = HEADER.unpack_from(part)
+    if not HEADER.size <= len(data) <= PART_LIMIT:
+        raise CodecError(f"a part has {HEADER.size} to {PART_LIMIT} bytes, this one {len(data)}")
+    version, rice, first, chunks, entries = HEADER.unpack_from(data)
     boundaries = np.frombuffer(layout.boundaries, np.int64)
     if version != VERSION:
         raise CodecError(f"a part in format {version}; this program knows format {VERSION}")
@@ -68,32 +89,47 @@ def decode_part(layout: Layout, part: bytes) -> Sparse:
         raise CodecError("the Rice parameter or the chunks of a part are out of range")
     sizes = (4 * chunks, -(-entries // 8), -(-entries * rice // 8))
     ends = np.cumsum((HEADER.size, *sizes))
-    if ends[-1] > len(part):
+    if ends[-1] > len(data):
         raise CodecError("a part is shorter than its header says")
-    scales = np.frombuffer(part, "<u4", chunks, HEADER.size)
+    scales = np.frombuffer(data, "<u4", chunks, HEADER.size)
     if (scales >= 2**31).any():
         raise CodecError("a scale of a part is out of range")
 
-    negative = _unpack(part[ends[1] : ends[2]], entries).astype(bool)
-    remainders = _unpack(part[ends[2] : ends[3]], entries * rice).reshape(entries, rice) @ (1 << np.arange(rice))
-    quotients = _unary(part[ends[3] :], entries)
+    negative = _unpack(data[ends[1] : ends[2]], entries).view(np.bool_)
+    remainders = _unpack(data[ends[2] : ends[3]], entries * rice).reshape(entries, rice)
+    # The sum of all gaps up to an entry, from the sums of quotients and remainders; each stays below 2**46.
+    index = _unary_sums(data[ends[3] :], entries)
+    index <<= rice
+    index += np.cumsum(_numbers(remainders))
     bounds = boundaries[first : first + chunks + 1]
-    gaps = (quotients << rice) + remainders
-    # Before the sum below, so that it cannot overflow: entries are few, and gaps no longer than the model.
-    if entries and gaps.max() >= bounds[-1] - bounds[0]:
-        raise CodecError("an entry of a part lies outside its chunks")
-    index = bounds[0] - 1 + np.cumsum(gaps + 1)
+    index += np.arange(bounds[0], bounds[0] + entries)
     if entries and index[-1] >= bounds[-1]:
         raise CodecError("an entry of a part lies outside its chunks")
-    chunk = np.searchsorted(bounds, index, side="right") - 1
-    magnitude = scales[chunk].astype(np.int32)
-    if (magnitude == 0).any() or np.count_nonzero(scales) != len(np.unique(chunk)):
+    counts = np.diff(np.searchsorted(index, bounds))
+    if ((counts > 0) != (scales > 0)).any():
         raise CodecError("a chunk of a part has a scale and no entries, or entries and no scale")
-    return index, np.where(negative, -magnitude, magnitude)
+    return Part(first, scales, counts, index, negative)
+
+
+def _rice(gaps: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+    """The parameter that makes a part shortest, and the quotients; the length is convex in it, so a walk finds it."""
+    mean = float(gaps.mean()) if len(gaps) else 0.0
+    rice = min(MAX_RICE, max(0, math.floor(math.log2(0.69 * mean + 1))))
+    best, quotients = math.inf, gaps
+    for step in (-1, 1):
+        candidate = rice if math.isinf(best) else rice + step
+        while 0 <= candidate <= MAX_RICE:
+            shifted = gaps >> candidate
+            length = candidate * len(gaps) + int(shifted.sum())
+            if length >= best:
+                break
+            best, rice, quotients = length, candidate, shifted
+            candidate += step
+    return rice, quotients
 
 
 def _pack(bits: NDArray[np.generic]) -> bytes:
-    return np.packbits(bits.astype(np.uint8), bitorder="little").tobytes()
+    return np.packbits(bits.view(np.uint8), bitorder="little").tobytes()
 
 
 def _unpack(field: bytes, count: int) -> NDArray[np.uint8]:
@@ -104,11 +140,19 @@ def _unpack(field: bytes, count: int) -> NDArray[np.uint8]:
     return bits[:count]
 
 
-def _unary(field: bytes, count: int) -> NDArray[np.int64]:
-    """The ``count`` numbers of a unary field, each as many ones and a zero, which must fill it to the last byte."""
+def _numbers(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The numbers whose bits, the lowest first, are the rows of ``bits``."""
+    numbers = np.zeros(len(bits), np.int64)
+    for bit in range(bits.shape[1]):
+        numbers += bits[:, bit].astype(np.int64) << bit
+    return numbers
+
+
+def _unary_sums(field: bytes, count: int) -> NDArray[np.int64]:
+    """Running sums of the ``count`` numbers of a unary field, each as many ones and a zero, which must fill it."""
     bits = np.unpackbits(np.frombuffer(field, np.uint8), bitorder="little")
     zeros = np.flatnonzero(bits == 0)[:count]
     used = int(zeros[-1]) + 1 if count and len(zeros) == count else 0
     if len(zeros) < count or -(-used // 8) != len(field) or bits[used:].any():
         raise CodecError("the gaps of a part do not fill its last field exactly")
-    return np.diff(zeros, prepend=-1) - 1
+    return zeros - np.arange(count)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from learnae.genesis import Genesis
-from learnae.ledger import Entry
-from learnae.vector import UpdateId, VersionVector
+from learnae.ledger import Applied, Kept
+from learnae.vector import UpdateId
 from learnae.wire import SyncReply
 
 
@@ -22,9 +22,16 @@ class TrainerReady:
     """A trainer has built its model, or restored it with some updates already applied."""
 
     genesis: Genesis
-    applied: VersionVector
-    known: tuple[Entry, ...]
-    """What the own store holds of this genesis' swarm."""
+    base: bytes | None
+    """The cut that its state stands on; None for genesis."""
+    total: bytes
+    """Sum of the digests of all updates in that cut (32 bytes)."""
+    applied: tuple[Applied, ...]
+    """The updates that it has added to the base."""
+    own_seq: int
+    """The highest own number that it ever saw accepted."""
+    kept: Kept
+    """What the own store holds of the swarm that this genesis belongs, or went over, to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +49,20 @@ class RoundFinished:
     norm: float
     loss: float | None
     after: int
-    """How many own updates the trainer had applied before: this is the next one. After a crash it hands in the round of
+    """The highest own number accepted before: this is the next one. After a crash the trainer hands in the round of
     its last saved state again, which may have been stored, and followed by others, already."""
+    loads: int
+    """How many `LoadCut` the trainer had carried out before."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutTaken:
+    """The trainer has written the snapshot that `TakeCut` asked for; None says that it could not."""
+
+    index: int
+    token: int
+    weights: bytes | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +110,14 @@ class SyncReplied:
 
 @dataclass(frozen=True, slots=True)
 class BlocksFetched:
-    """A peer answered `Fetch`; None says that it failed."""
+    """A peer answered `Fetch`; its blocks were checked and stored as they came."""
 
     update: UpdateId
     peer: bytes
-    blocks: tuple[bytes, ...] | None
+    complete: bool
+    """All of them are here now."""
+    lied: bool = False
+    """The peer sent others than it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +126,23 @@ class GenesisHeard:
 
     peer: bytes
     genesis: Genesis | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFetched:
+    """A peer answered `FetchManifest`; None says that it failed."""
+
+    peer: bytes
+    cid: bytes
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFetched:
+    """The snapshot that `FetchSnapshot` asked for is on disk, or could not be had from any of its holders."""
+
+    weights: bytes
+    ok: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +184,7 @@ Event = (
     | TrainerReady
     | TrainerLost
     | RoundFinished
+    | CutTaken
     | Progress
     | TrainerFinished
     | PayloadVoid
@@ -153,6 +193,8 @@ Event = (
     | SyncReplied
     | BlocksFetched
     | GenesisHeard
+    | ManifestFetched
+    | SnapshotFetched
     | PeerConnected
     | PeerDisconnected
     | Pause

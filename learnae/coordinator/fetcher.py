@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from learnae.cid import raw_cid
 from learnae.coordinator.actions import Action, Fetch
 from learnae.coordinator.settings import Settings
 from learnae.vector import UpdateId
@@ -46,10 +45,10 @@ class Fetcher:
     def __iter__(self) -> Iterator[UpdateId]:
         return iter(self._pending)
 
-    @property
-    def full(self) -> bool:
-        """No room for another update."""
-        return len(self._pending) >= self._settings.pending
+    def full(self, author: bytes) -> bool:
+        """No room for another update of this author."""
+        mine = sum(key == author for key, _ in self._pending)
+        return len(self._pending) >= self._settings.pending or mine >= self._settings.pending_of_one
 
     def add(self, signed: Signed[Update], source: bytes) -> None:
         """Fetch the payload of this update; or, if that is under way, note that `source` holds it too."""
@@ -62,12 +61,13 @@ class Fetcher:
         """The fetches to start now; `others` are the swarm's members, who may hold any update."""
         actions: list[Action] = []
         self._give_up()
-        running = sum(pending.running for pending in self._pending.values())
+        busy = [author for (author, _), pending in self._pending.items() if pending.running]
         everybody = list(others)
         for update, pending in self._pending.items():
-            if running >= self._settings.parallel:
+            if len(busy) >= self._settings.parallel:
                 break
-            if pending.running or pending.due > now:
+            # One at a time of each author: nobody can occupy all with payloads that do not exist.
+            if pending.running or pending.due > now or update[0] in busy:
                 continue
             candidates = [*pending.holders, *(key for key in everybody if key not in pending.holders)]
             holder = next((key for key in candidates if key not in pending.tried and reachable(key)), None)
@@ -79,7 +79,7 @@ class Fetcher:
                 continue
             pending.tried.add(holder)
             pending.running = True
-            running += 1
+            busy.append(update[0])
             actions.append(Fetch(update, holder, pending.signed.message.parts))
         return actions
 
@@ -89,26 +89,23 @@ class Fetcher:
         for update in hopeless:
             del self._pending[update]
 
+    def forget(self) -> None:
+        """Nothing of what was announced is wanted any more."""
+        self._pending.clear()
+
     def wake(self) -> None:
         """Somebody came (back) who may hold what nobody had: try everything again now."""
         for pending in self._pending.values():
             pending.due, pending.wait = 0.0, 1.0
             pending.tried.clear()
 
-    def fetched(self, update: UpdateId, blocks: tuple[bytes, ...] | None) -> tuple[Signed[Update] | None, bool]:
-        """A fetch ended.
-
-        Returns:
-            The update if its payload is now complete, and whether the answer was a lie: other bytes than asked for.
-        """
+    def fetched(self, update: UpdateId, *, complete: bool) -> Signed[Update] | None:
+        """A fetch ended; returns the update if its payload is now complete."""
         pending = self._pending.get(update)
         if pending is None:
-            return None, False
+            return None
         pending.running = False
-        if blocks is None:
-            return None, False
-        wanted = pending.signed.message.blocks
-        if len(blocks) != len(wanted) or any(raw_cid(block) != cid for block, cid in zip(blocks, wanted, strict=True)):
-            return None, True
+        if not complete:
+            return None
         del self._pending[update]
-        return pending.signed, False
+        return pending.signed

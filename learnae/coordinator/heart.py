@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from learnae import __version__
 from learnae.coordinator.actions import PublishHeartbeat
+from learnae.coordinator.cuts import Cuts
 from learnae.coordinator.settings import Settings
 from learnae.genesis import Genesis
 from learnae.ledger import Ledger
@@ -57,7 +58,9 @@ class Heart:
         late = now >= self._next + self._settings.heartbeat / 2
         return state != self._said or (now >= self._next and (quiet or late))
 
-    def beat(self, state: str, genesis: Genesis | None, ledger: Ledger | None, now: float) -> PublishHeartbeat:
+    def beat(
+        self, state: str, genesis: Genesis | None, ledger: Ledger | None, cuts: Cuts, now: float
+    ) -> PublishHeartbeat:
         """The heartbeat to publish now."""
         self._said = state
         self._next = now + self._settings.heartbeat
@@ -71,6 +74,9 @@ class Heart:
             digest=ledger.digest if ledger is not None else _EMPTY_DIGEST,
             updates=len(ledger) if ledger is not None else 0,
             rate=float(self.rate),
+            settled=cuts.newest_settled(),
+            cuts=cuts.attested(),
+            floor=ledger.floor.index if ledger is not None and ledger.floor is not None else -1,
             addresses=self.addresses,
             agent=AGENT,
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from learnae.wire import Heartbeat
+from learnae.genesis import Genesis
+from learnae.wire import CutId, Heartbeat
 
 MAX_PEERS = 4096
+MAX_STRIKES = 3
 
 
 @dataclass(slots=True)
@@ -25,6 +27,36 @@ class Peer:
     """The swarm that it trained when `differences` was last looked at."""
     asked_genesis: float = -1e9
     """When its genesis was asked for last."""
+    genesis: Genesis | None = None
+    """What it trains, if it was asked."""
+    ahead: float = 0.0
+    """Seconds by which its clock seemed to be ahead of ours when its last heartbeat came."""
+    forked: bool = False
+    """It has signed two updates for one slot, or under one number."""
+
+    strikes: int = 0
+    """Lies told in answers; at `MAX_STRIKES` it is asked for nothing for a while."""
+    banned_until: float = 0.0
+
+    def strike(self, now: float, ban: float) -> bool:
+        """It has answered with something else than was asked for; whether that was once too often."""
+        self.strikes += 1
+        if self.strikes < MAX_STRIKES:
+            return False
+        self.strikes, self.banned_until = 0, now + ban
+        return True
+
+    def can_be_asked(self, now: float) -> bool:
+        """Whether it is connected, and has not lied too often."""
+        return self.connected and now >= self.banned_until
+
+    def cuts(self) -> tuple[CutId, ...]:
+        """All cuts that it attests."""
+        return (*self.heartbeat.settled, *self.heartbeat.cuts) if self.heartbeat is not None else ()
+
+    def attests(self, cut: CutId) -> bool:
+        """Whether it holds this cut."""
+        return cut in self.cuts()
 
     def live(self, now: float, expiry: float) -> bool:
         """Whether it was heard of recently and has not said goodbye."""

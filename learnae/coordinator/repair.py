@@ -10,7 +10,6 @@ from learnae.coordinator.actions import Action, Sync
 from learnae.coordinator.settings import Settings
 from learnae.ledger import Ledger
 from learnae.vector import UpdateId
-from learnae.wire import SyncRequest
 
 
 @dataclass(slots=True)
@@ -75,10 +74,7 @@ class Repair:
             elif exchange.worth_asking(len(ledger)) and self._room(running, now):
                 running.append(now)
                 exchange.running, exchange.started = True, now
-                vector = ledger.vector.copy()
-                for update in announced:
-                    vector.add(*update)
-                actions.append(Sync(key, SyncRequest(ledger.swarm, vector)))
+                actions.append(Sync(key, ledger.request(announced)))
         return actions
 
     def _room(self, running: list[float], now: float) -> bool:

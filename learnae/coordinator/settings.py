@@ -29,3 +29,16 @@ class Settings:
     """Most exchanges of each kind at a time."""
     pending: int = 1024
     """Most updates whose payload is still to be fetched."""
+    pending_of_one: int = 64
+    """Most of them by one author."""
+    cut_grace: float = 3.0
+    """How long after an interval, and at least two slots, its cut is taken: most updates have arrived by then."""
+    freeze: float = 10.0
+    """How long, and at least four slots, nodes that hold different cuts exchange updates before the cut with most
+    votes is taken for good. Longer joins more of what both sides of a partition did; shorter settles sooner."""
+    patience: float = 3.0
+    """How long another history must look heavier before this node goes over to it."""
+    ban: float = 600.0
+    """For so long a peer that has answered three times with something else is asked for nothing."""
+    hopeless: float = 60.0
+    """After so long without the manifest or a holder of a cut to go over to, another one is looked for."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+
 from learnae.coordinator.actions import Action, Mode, SetShare, Train
 from learnae.coordinator.peers import Peer
 
 _WORKING = ("training", "alone")
+_WAVERING = 0.1
+_FASTEST = 2.0
+_SLOWEST = 0.25
 
 
 class Steering:
@@ -27,18 +33,14 @@ class Steering:
         self._mode = None
         self.share = 0.0
 
-    def orders(self, members: list[Peer]) -> list[Action]:
-        """What to tell the trainer now, in a swarm with these other members.
-
-        The share is one over the number of nodes at work: with it a swarm moves about as far in a round as a single
-        node. Too large a share costs more accuracy than one too small.
-        """
+    def orders(self, members: list[Peer], rate: float) -> list[Action]:
+        """What to tell the trainer now, in a swarm with these other members; `rate`: own samples per second."""
         if not self.ready:
             return []
         actions: list[Action] = []
-        working = sum(peer.heartbeat is not None and peer.heartbeat.state in _WORKING for peer in members)
-        share = 1.0 / (1 + working)
-        if share != self.share and not self.finishing:
+        share = fair_share(rate, [p.heartbeat.rate for p in members if p.heartbeat and p.heartbeat.state in _WORKING])
+        # Rates are measured and waver; who joins or leaves changes the shares by more than that.
+        if abs(share - self.share) > _WAVERING * share and not self.finishing:
             self.share = share
             actions.append(SetShare(share))
         mode = self._wanted()
@@ -51,3 +53,19 @@ class Steering:
         if self.finishing:
             return Mode.FINISH
         return Mode.PAUSE if self.paused or not self.caught_up else Mode.TRAIN
+
+
+def fair_share(rate: float, others: list[float]) -> float:
+    """The weight of this node's rounds beside others at work: its part of all samples per second, from 0 to 1.
+
+    With shares that add up to one a swarm moves about as far in a round as a single node. A node whose rate is not
+    known yet counts as an average one. Nobody gets more than twice, or less than a quarter of, an equal share: a rate
+    is only a claim, and the rarest data may be on the slowest PC.
+    """
+    known = [value for value in (rate, *others) if value > 0]
+    if not known:
+        return 1.0 / (1 + len(others))
+    middle = statistics.median_low(known)
+    counted = [min(value or middle, _FASTEST * middle) for value in (rate, *others)]
+    equal = 1.0 / len(counted)
+    return min(max(counted[0] / math.fsum(counted), _SLOWEST * equal), _FASTEST * equal, 1.0)

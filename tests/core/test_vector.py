@@ -33,7 +33,7 @@ def test_is_the_set(updates: list[UpdateId]) -> None:
     assert made.authors == sorted({author for author, _ in plain})
     for author in AUTHORS:
         mine = {seq for a, seq in plain if a == author}
-        assert made.contiguous(author) == next(n for n in range(32) if n + 1 not in mine)
+        assert made.last(author) == max(mine, default=0)
         assert all(((author, seq) in made) == (seq in mine) for seq in range(33))
 
 
@@ -43,6 +43,21 @@ def test_order_and_repetition_do_not_matter(updates: list[UpdateId], random: obj
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert vector(shuffled) == vector(updates)
     assert vector(shuffled).to_wire() == vector(updates).to_wire()
+
+
+@given(id_lists, id_lists)
+def test_discard_takes_out_exactly_that(updates: list[UpdateId], gone: list[UpdateId]) -> None:
+    made = vector(updates)
+    for update in gone:
+        made.discard(*update)
+    assert made == vector([update for update in updates if update not in gone])
+
+
+@given(id_lists, id_lists)
+def test_update_is_the_union(mine: list[UpdateId], theirs: list[UpdateId]) -> None:
+    made = vector(mine)
+    made.update(vector(theirs))
+    assert made == vector(mine + theirs)
 
 
 @given(id_lists, id_lists)

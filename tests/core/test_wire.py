@@ -41,12 +41,14 @@ payloads = st.one_of(
     st.tuples(st.binary(min_size=1, max_size=wire.MAX_INLINE), st.just(())),
     st.tuples(st.just(b""), st.lists(parts, min_size=1, max_size=5).map(tuple)),
 )
+cuts = st.builds(wire.CutId, st.integers(0, 2**53), st.binary(max_size=9).map(raw_cid))
 updates = st.builds(
     lambda payload, **fields: Update(payload=payload[0], parts=payload[1], **fields),
     payload=payloads,
     swarm=hashes,
     seq=st.integers(1, 2**53),
     slot=st.integers(0, 2**53),
+    base=st.none() | cuts,
     samples=st.integers(0, 2**40),
     share=st.floats(0, 1),
     norm=st.floats(0, 1e30),
@@ -61,6 +63,9 @@ heartbeats = st.builds(
     digest=st.binary(min_size=16, max_size=16),
     updates=st.integers(0, 2**53),
     rate=st.floats(0, 1e12),
+    settled=st.lists(cuts, max_size=wire.MAX_CUTS).map(tuple),
+    cuts=st.lists(cuts, max_size=wire.MAX_CUTS).map(tuple),
+    floor=st.integers(-1, 2**53),
     addresses=st.lists(st.just("/ip4/192.0.2.1/tcp/4117"), max_size=8).map(tuple),
     agent=st.just("learnae/0"),
 )
@@ -74,7 +79,7 @@ def some_vector() -> VersionVector:
 
 
 PLAIN = [
-    SyncRequest(bytes(32), some_vector()),
+    SyncRequest(bytes(32), some_vector(), -1, ((bytes(32), bytes(8)),)),
     SyncReply(some_vector(), (b"one", b"two"), more=True),
     BlockRequest((raw_cid(b"a"), raw_cid(b"b"))),
     BlockReply((b"", b"block")),
@@ -140,7 +145,7 @@ def test_well_formed_cbor_of_the_wrong_shape_is_refused(fields: list[object]) ->
 
 
 def test_signature_of_another_kind_of_message_does_not_count() -> None:
-    beat = Heartbeat(1.0, "training", None, None, bytes(16), 0, 0.0, (), "x")
+    beat = Heartbeat(1.0, "training", None, None, bytes(16), 0, 0.0, (), (), -1, (), "x")
     tag, author, body, signature = cbor2.loads(seal(beat, SIGN, AUTHOR))
     assert tag == Heartbeat.TAG
     with pytest.raises(BadSignature):
@@ -170,7 +175,7 @@ def test_dangerous_cbor_is_refused(data: bytes) -> None:
 
 
 def test_bounds() -> None:
-    good = Update(bytes(32), 1, 1, 1, 0.5, 1.0, None, b"x", ())
+    good = Update(bytes(32), 1, 1, None, 1, 0.5, 1.0, None, b"x", ())
     fields = {name: getattr(good, name) for name in Update.__dataclass_fields__}
     for wrong in (
         {"seq": 0},
@@ -192,6 +197,6 @@ def test_bounds() -> None:
 
 
 def test_terminal_escapes_do_not_get_in() -> None:
-    beat = Heartbeat(1.0, "training", None, None, bytes(16), 0, 0.0, (), "\x1b[2Jevil")
+    beat = Heartbeat(1.0, "training", None, None, bytes(16), 0, 0.0, (), (), -1, (), "\x1b[2Jevil")
     with pytest.raises(WireError):
         seal(beat, SIGN, AUTHOR)

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from rich.console import Console
 
 from learnae import __version__
 from learnae.cli import cli, dropped
-from learnae.cli.tables import show_status
+from learnae.cli.daemons import Daemon
+from learnae.cli.tables import show_peers, show_status
 from learnae.ledger.admission import Refusal
 from learnaed.status import create_token, serve
 from tests.face.fakes import FakeSource, fake_status
@@ -93,6 +95,59 @@ def test_refusals_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"3 busy: {dropped.MEANINGS['busy']}" in shown
     assert "1 new-reason" in shown
     assert "void" not in shown and "handshake" not in shown
+
+
+def test_history_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_status(fake_status(), Console(width=200))
+    shown = capsys.readouterr().out
+    for text in (
+        "settled up to 98 (asettled), newest 99 (a-newest) attested by 2 of 3; pruned up to 90",
+        "2 of them count in part",
+        "adopting  the others have settled far more",
+        "fetching: 34.0 kB of 69.0 kB, 3 peers give it",
+        "has gone over to the weights of others once",
+        "3.2 s ahead of the swarm's",
+    ):
+        assert text in shown
+    show_status(fake_status(cuts=None, snapshots=None, clock_offset=0.0, ledger={}), Console(width=200))
+    shown = capsys.readouterr().out
+    assert not [text for text in ("cuts", "adopting", "lineage", "snapshot", "clock", "in part") if text in shown]
+
+
+def test_nothing_is_said_twice_of_cuts(capsys: pytest.CaptureFixture[str]) -> None:
+    cuts = fake_status()["cuts"]
+    show_status(fake_status(cuts=cuts | {"newest": cuts["settled"]}), Console(width=200))
+    assert "settled up to 98 (asettled), attested by 2 of 3; pruned" in capsys.readouterr().out
+    show_status(fake_status(cuts=cuts | {"settled": None}), Console(width=200))
+    assert "none settled yet, newest 99 (a-newest) attested by 2 of 3" in capsys.readouterr().out
+
+
+def test_messages_have_their_time(capsys: pytest.CaptureFixture[str]) -> None:
+    at = datetime(2030, 1, 31, 12, tzinfo=UTC).astimezone()
+    messages = [*fake_status()["messages"], {"time": "no time", "level": "warning", "text": "watch out"}]
+    show_status(fake_status(messages=messages), Console(width=200))
+    shown = capsys.readouterr().out
+    assert f"info      {at:%H:%M:%S} hello" in shown
+    assert "warning   watch out" in shown
+
+
+def test_peers_fit_on_a_narrow_screen(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (peer,) = FakeSource().peers()
+    daemon = Daemon(tmp_path / "default", "http://127.0.0.1:1", 1, "p", "t")
+    peer |= {"addresses": [f"/ip4/192.0.2.7/tcp/4117/p2p/{peer['peer']}"], "problem": None, "swarm_match": True}
+    show_peers(daemon, [peer, peer | {"connected": False}], Console(width=100))
+    shown = capsys.readouterr().out
+    assert "/ip4/192.0.2.7/tcp/4117" in shown and "/p2p/" not in shown and "problem" not in shown
+    assert shown.count("not connected") == 1
+    assert len(shown.splitlines()) == 4
+
+
+def test_a_peer_that_cheats_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (peer,) = FakeSource().peers()
+    daemon = Daemon(tmp_path / "default", "http://127.0.0.1:1", 1, "p", "t")
+    show_peers(daemon, [peer, peer | {"forked": True, "settled": None}], Console(width=200))
+    shown = capsys.readouterr().out
+    assert "98 (asettled)" in shown and "signed two updates for one slot" in shown
 
 
 def test_peers(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from learnae.cli import cli, dropped
 from learnae.ledger.admission import Refusal
 from learnaed.config import Config
-from learnaed.network.settings import NetworkStatistics
+from learnaed.network.settings import Counters, NetworkStatistics
 from learnaed.status import metrics
-from tests.face.fakes import fake_status
+from tests.face.fakes import FakeSource, fake_status
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "user-guide.md").read_text()
@@ -52,8 +52,10 @@ def test_drops() -> None:
 
 def test_fields_of_the_status() -> None:
     status = fake_status()
-    names = {name for part in (status, *(status[key] for key in ("trainer", "ledger"))) for name in part}
-    names |= {field.name for field in fields(NetworkStatistics)}
+    parts = (status, *(status[key] for key in ("trainer", "ledger", "cuts", "snapshots", "store")))
+    names = {name for part in parts for name in part}
+    names |= {field.name for kind in (NetworkStatistics, Counters) for field in fields(kind)} - {"counters"}
+    names |= {name for peer in FakeSource().peers() for name in peer}
     assert not sorted(name for name in names if f"`{name}`" not in GUIDE)
 
 

@@ -74,6 +74,9 @@ async def test_metrics_are_prometheus_text() -> None:
     assert samples["learnae_trainer_rounds_total", ()] == 7
     assert samples["learnae_trainer_accuracy_ratio", ()] == 0.9
     assert samples["learnae_network_sent_bytes_total", ()] == 5000
+    assert samples["learnae_cuts_settled", ()] == 98
+    assert samples["learnae_cuts_adopted_total", ()] == 1
+    assert samples["learnae_snapshot_fetched_bytes", ()] == 34_000
     assert samples["learnae_state", (("state", "training"),)] == 1
     assert samples["learnae_refused_total", (("reason", "forged"),)] == 2
     assert samples["learnae_refused_total", (("reason", 'odd "reason"\n'),)] == 1

@@ -48,7 +48,7 @@ class Node:
 
     @property
     def dropped(self) -> dict[str, int]:
-        return self.network.statistics().dropped
+        return self.network.statistics().counters.dropped
 
 
 def make(name: str, **settings: Any) -> Node:
@@ -87,7 +87,6 @@ class Attacker:
             key(name),
             NetworkSettings(listen=LOOPBACK),
             Counters(),
-            blocked=set(),
             deliver=lambda *_: None,
             on_peer=lambda *_: None,
         )

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from learnae.errors import NetworkError
 from learnae.peer import peer_id
 from learnaed.network.addresses import Address
-from learnaed.network.dialer import LAST_RETRY, MAX_ADDRESSES, MAX_PEERS, PARALLEL_DIALS, Dialer, Source
+from learnaed.network.dialer import LAST_RETRY, LAST_RETRY_MET, MAX_ADDRESSES, MAX_PEERS, PARALLEL_DIALS, Dialer, Source
 from learnaed.network.ratelimit import RateLimiter
 from learnaed.network.settings import Counters
 
@@ -25,7 +25,7 @@ class World:
 
     def __init__(self, own: str = MIDDLE) -> None:
         self.counters = Counters()
-        self.dialer = Dialer(own, self.counters, set(), seed=1)
+        self.dialer = Dialer(own, self.counters, seed=1)
         self.connected: set[str] = set()
         self.open: set[Address] = set()
         self.calls: list[tuple[float, Address]] = []
@@ -84,19 +84,25 @@ async def test_the_smaller_id_dials_and_the_other_waits_but_dials_too(autojump_c
     assert 2.0 <= first[SMALL] < 3.0
 
 
-async def test_connected_and_blocked_peers_and_ourselves_are_not_dialled(autojump_clock: MockClock) -> None:
+async def test_connected_peers_and_ourselves_are_not_dialled(autojump_clock: MockClock) -> None:
     world = World()
     world.connected.add(LARGE)
-    blocked = Dialer(MIDDLE, world.counters, {SMALL})
-    for dialer in (world.dialer, blocked):
-        dialer.add([at(MIDDLE)], Source.GIVEN, trio.current_time())
-    world.dialer.add([at(LARGE)], Source.GIVEN, trio.current_time())
-    blocked.add([at(SMALL)], Source.GIVEN, trio.current_time())
-    with trio.move_on_after(600):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(world.dialer.run, world.dial, world.connected, 40)
-            nursery.start_soon(blocked.run, world.dial, set(), 40)
+    world.dialer.add([at(MIDDLE), at(LARGE)], Source.GIVEN, trio.current_time())
+    await world.run_for(600)
     assert world.calls == []
+
+
+async def test_an_address_that_leads_nowhere_any_more_is_not_remembered(autojump_clock: MockClock) -> None:
+    world = World()
+    world.dialer.add([at(LARGE, 1), at(LARGE, 2), at(SMALL, 3)], Source.WORKED, trio.current_time())
+    world.open.add(at(LARGE, 1))
+    await world.run_for(10)
+    assert world.dialer.worked() == {LARGE: [str(at(LARGE, 1))]}
+    world.open.clear()
+    world.connected.clear()
+    world.dialer.lost(LARGE, trio.current_time())
+    await world.run_for(10)
+    assert world.dialer.worked() == {}
 
 
 async def test_a_lost_peer_is_dialled_again_at_once(autojump_clock: MockClock) -> None:
@@ -109,6 +115,56 @@ async def test_a_lost_peer_is_dialled_again_at_once(autojump_clock: MockClock) -
     world.dialer.lost(LARGE, trio.current_time())
     await world.run_for(2)
     assert world.connected == {LARGE}
+
+
+async def cut_off(world: World, peers: list[str], seconds: float) -> None:
+    """Connect to these peers, then lose them all for so long."""
+    world.open |= {at(peer) for peer in peers}
+    world.dialer.add([at(peer) for peer in peers], Source.DISCOVERED, trio.current_time())
+    await world.run_for(10)
+    assert world.connected == set(peers)
+    world.open.clear()
+    world.connected.clear()
+    for peer in peers:
+        world.dialer.lost(peer, trio.current_time())
+    await world.run_for(seconds)
+
+
+async def test_a_few_lost_peers_are_dialled_every_ten_seconds(autojump_clock: MockClock) -> None:
+    world = World()
+    await cut_off(world, [LARGE], 600)
+    late = [time for time, _ in world.calls if time > 300]
+    assert max(after - before for before, after in pairwise(late)) <= LAST_RETRY_MET + 0.5
+    assert len(late) < 300 / (LAST_RETRY_MET / 2)
+
+
+async def test_many_lost_peers_are_dialled_once_a_second_together(autojump_clock: MockClock) -> None:
+    world = World()
+    await cut_off(world, [peer_id(n.to_bytes(32, "big")) for n in range(30)], 900)
+    assert sum(time > 600 for time, _ in world.calls) < 2 * 300
+
+
+async def test_when_one_lost_peer_is_back_the_others_are_dialled_at_once(autojump_clock: MockClock) -> None:
+    world = World(SMALL)
+    peers = [peer_id(n.to_bytes(32, "big")) for n in range(20)]
+    await cut_off(world, peers, 600)
+    back = trio.current_time()
+    world.open |= {at(peer) for peer in peers}
+    world.dialer.met(peers[0], back)
+    world.connected.add(peers[0])
+    await world.run_for(6)
+    assert world.connected == set(peers)
+
+
+async def test_a_stranger_that_comes_wakes_nobody(autojump_clock: MockClock) -> None:
+    world = World()
+    await cut_off(world, [LARGE], 600)
+    world.dialer.add([at(SMALL)], Source.HEARD, trio.current_time())
+    came = trio.current_time()
+    world.dialer.met(SMALL, came)
+    world.connected.add(SMALL)
+    await world.run_for(0.3)
+    assert not [time for time, address in world.calls if time >= came and address.peer == LARGE]
 
 
 async def test_few_dials_at_once_and_strangers_cannot_fill_the_memory(autojump_clock: MockClock) -> None:

@@ -67,7 +67,7 @@ async def test_given_and_remembered_peers_are_found_whenever_they_come(nursery: 
     remembers = Node(Network(key("r"), NetworkSettings(listen=LOOPBACK, mdns=False), on_peer=lambda *_: None,
                              remembered=[address, "nonsense"]))  # fmt: skip
     await nursery.start(run, remembers.network)
-    await until(lambda: given.network.statistics().dial_failures > 0)
+    await until(lambda: given.network.statistics().counters.dial_failures > 0)
     late = await start(nursery, "late", listen=(address.rpartition("/p2p/")[0],))
     await until(lambda: len(late.network.connected()) == 2)
     assert given.network.known_addresses() == {late.network.peer_id: [address]}
@@ -102,7 +102,7 @@ async def test_a_crash_of_the_host_is_survived_with_peers_topics_and_port(
         raise RuntimeError("the test's own")
 
     a.network._host.gossip.manager.run_task(crash)  # type: ignore[union-attr]
-    await until(lambda: a.network.statistics().host_restarts == 1 and a.network.connected())
+    await until(lambda: a.network.statistics().counters.host_restarts == 1 and a.network.connected())
     assert a.network.addresses == address
     # Until it has noticed the crash itself, it would send to the connection that is gone.
     await until(lambda: b.events == [(a.network.peer_id, up) for up in (True, False, True)])
@@ -148,8 +148,8 @@ async def test_bytes_are_counted_on_the_wire(nursery: trio.Nursery) -> None:
     await a.network.publish(TOPIC, bytes(50_000))
     await until(lambda: b.messages)
     one, other = a.network.statistics(), b.network.statistics()
-    assert 50_000 < one.bytes_sent < 60_000
-    assert 50_000 < other.bytes_received <= one.bytes_sent
+    assert 50_000 < one.counters.bytes_sent < 60_000
+    assert 50_000 < other.counters.bytes_received <= one.counters.bytes_sent
     assert one.peers == other.peers == one.connections == 1
 
 

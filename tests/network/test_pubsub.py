@@ -22,8 +22,8 @@ async def test_three_nodes_hear_each_other_at_once_and_not_themselves(nursery: t
     for index, node in enumerate(nodes):
         assert node.data() == [bytes([other]) for other in range(3) if other != index]
         assert {peer for _, _, peer in node.messages} <= {other.network.peer_id for other in nodes}
-        assert node.network.statistics().messages_published == 1
-        assert node.network.statistics().messages_received == 2
+        assert node.network.statistics().counters.messages_published == 1
+        assert node.network.statistics().counters.messages_received == 2
 
 
 async def test_a_message_published_before_anybody_is_there_reaches_who_connects_then(nursery: trio.Nursery) -> None:

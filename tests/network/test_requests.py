@@ -27,8 +27,8 @@ async def test_request_and_reply(nursery: trio.Nursery, size: int) -> None:
     server, client = await pair(nursery, echo)
     reply = await client.network.request(server.network.peer_id, ECHO, bytes(size), max_reply=1_000_000)
     assert reply == bytes(size) + client.network.peer_id.encode()
-    assert server.network.statistics().requests_served == 1
-    assert client.network.statistics().requests_sent == 1
+    assert server.network.statistics().counters.requests_served == 1
+    assert client.network.statistics().counters.requests_sent == 1
 
 
 async def test_many_at_once(nursery: trio.Nursery) -> None:
@@ -63,7 +63,7 @@ async def test_every_failure_is_a_network_error_that_says_why(nursery: trio.Nurs
     with pytest.raises(NetworkError, match="not connected"):
         await client.network.request(client.network.peer_id, ECHO, b"", max_reply=10)
     assert server.dropped == {"handler-error": 1, "malformed-request": 1}
-    assert client.network.statistics().requests_failed == 5
+    assert client.network.statistics().counters.requests_failed == 5
     assert await client.network.request(peer, ECHO, b"still fine", max_reply=100)
 
 

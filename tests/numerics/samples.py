@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from learnae.codec import Sparse, encode_part
+from learnae.codec import encode_part
 from learnae.layout import CHUNK, Layout, TensorSpec
 from learnae.task import Shard, Task
 
@@ -30,6 +30,10 @@ def numbers(seed: int, size: int, scale: float = 1e-3) -> NDArray[np.float32]:
     """Heavy-tailed float32[size], as pseudo-gradients are."""
     rng = np.random.default_rng(seed)
     return (scale * rng.standard_t(3, size)).astype(np.float32)
+
+
+Sparse = tuple[NDArray[np.int64], NDArray[np.int32]]
+"""Positions and what is added there, in units."""
 
 
 @st.composite

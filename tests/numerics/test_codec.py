@@ -29,8 +29,8 @@ def dense(layout: Layout, parts: list[bytes]) -> NDArray[np.int64]:
     """The sum of some parts as a dense vector."""
     total = np.zeros(layout.size, np.int64)
     for part in parts:
-        index, delta = decode_part(layout, part)
-        total[index] += delta
+        decoded = decode_part(layout, part)
+        total[decoded.index] += decoded.delta()
     return total
 
 
@@ -40,9 +40,10 @@ def test_decoding_gives_back_what_was_encoded(data: st.DataObject) -> None:
     part, (index, delta) = data.draw(updates(layout))
     if len(part) > PART_LIMIT:
         return
-    decoded_index, decoded_delta = decode_part(layout, part)
-    assert decoded_index.dtype == np.int64 and decoded_delta.dtype == np.int32
-    assert (decoded_index == index).all() and (decoded_delta == delta).all()
+    decoded = decode_part(layout, part)
+    assert decoded.index.dtype == np.int64 and decoded.delta().dtype == np.int32
+    assert (decoded.index == index).all() and (decoded.delta() == delta).all()
+    assert decoded.counts.sum() == len(index) and len(decoded.counts) == len(decoded.scales)
 
 
 @given(layouts(), codecs, st.integers(0, 2**32), st.sampled_from([1e-12, 1e-3, 1e3]))
@@ -52,7 +53,7 @@ def test_conservation(layout: Layout, codec: CodecSettings, seed: int, scale: fl
     for turn in range(3):
         encoder.accumulate(numbers(seed + turn, layout.size, scale), 0.25)
         before = encoder.pending.astype(np.int64)
-        sent = dense(layout, encoder.emit())
+        sent = dense(layout, encoder.emit().parts)
         assert (sent + encoder.pending == before).all()
         assert before.any() == sent.any()
 
@@ -62,7 +63,7 @@ def test_an_update_is_sparse_and_has_one_magnitude_per_chunk(layout: Layout, cod
     encoder = Encoder(layout, (-24,) * len(layout.tensors), codec)
     encoder.accumulate(numbers(seed, layout.size), 1.0)
     before = encoder.pending.copy()
-    sent = dense(layout, encoder.emit())
+    sent = dense(layout, encoder.emit().parts)
     for start, stop in layout.chunks():
         kept = np.flatnonzero(sent[start:stop])
         assert 0 < len(kept) <= max(1, round(codec.density * (stop - start)))
@@ -84,7 +85,7 @@ def test_the_formulas_of_the_outer_optimiser() -> None:
         encoder.accumulate(delta, 0.25)
         assert np.abs(encoder.momentum - momentum).max() < 1e-7
         assert np.abs(encoder.pending * 2.0**-24 - pending).max() < 3e-7
-        pending -= dense(FLAT, encoder.emit()) * 2.0**-24
+        pending -= dense(FLAT, encoder.emit().parts) * 2.0**-24
 
 
 @settings(max_examples=30)
@@ -95,7 +96,7 @@ def test_what_is_pending_shrinks_until_it_is_sent(layout: Layout, density: float
     encoder.accumulate(numbers(seed, layout.size), 1.0)
     for _ in range(3):
         before = encoder.pending.astype(np.float64)
-        sent = dense(layout, encoder.encode(np.zeros(layout.size, np.float32), 1.0)).astype(np.float64)
+        sent = dense(layout, encoder.encode(np.zeros(layout.size, np.float32), 1.0).parts).astype(np.float64)
         expected = before @ before - sent @ sent
         # The scale is the mean rounded to a whole unit: at most half a unit off for each entry.
         assert abs(encoder.pending.astype(np.float64) @ encoder.pending - expected) <= np.abs(sent).sum()
@@ -104,16 +105,17 @@ def test_what_is_pending_shrinks_until_it_is_sent(layout: Layout, density: float
 @given(layouts())
 def test_a_zero_update_is_legal_and_adds_nothing(layout: Layout) -> None:
     encoder = Encoder(layout, (-24,) * len(layout.tensors))
-    parts = encoder.encode(np.zeros(layout.size, np.float32), 0.5)
+    parts, norm = encoder.encode(np.zeros(layout.size, np.float32), 0.5)
     assert len(parts) == 1
-    assert len(decode_part(layout, parts[0])[0]) == 0
+    assert len(decode_part(layout, parts[0]).index) == 0
+    assert norm == 0.0
     assert not encoder.pending.any()
 
 
 def test_an_update_costs_less_than_a_150th_of_the_float_model() -> None:
     for sizes in [(784 * 256, 256, 256 * 128, 128, 1280, 10), (64 * 128, 128, 128 * 64, 64, 640, 10)]:
         layout = Layout(tuple(TensorSpec(str(i), (size,), "float32") for i, size in enumerate(sizes)))
-        parts = Encoder(layout, (-24,) * len(sizes)).encode(numbers(3, layout.size), 0.25)
+        parts = Encoder(layout, (-24,) * len(sizes)).encode(numbers(3, layout.size), 0.25).parts
         assert sum(map(len, parts)) < 4 * layout.size / 150
 
 
@@ -122,7 +124,7 @@ def test_large_updates_come_in_parts_within_the_limit() -> None:
     encoder = Encoder(layout, (-24, -24), CodecSettings(density=1.0))
     encoder.accumulate(numbers(0, layout.size), 1.0)
     before = encoder.pending.astype(np.int64)
-    parts = encoder.emit()
+    parts = encoder.emit().parts
     assert len(parts) > 1
     assert max(map(len, parts)) <= PART_LIMIT
     assert (dense(layout, parts) + encoder.pending == before).all()
@@ -141,7 +143,7 @@ def test_pending_saturates_without_wrapping() -> None:
 def test_the_encoder_refuses_what_is_not_finite_and_stays_as_it_was(bad: float) -> None:
     encoder = Encoder(FLAT, (-24,))
     encoder.encode(numbers(0, FLAT.size), 0.5)
-    before = encoder.state()
+    before = {name: values.copy() for name, values in encoder.state().items()}
     delta = numbers(1, FLAT.size)
     delta[77] = bad
     with pytest.raises(CodecError, match="finite"):
@@ -172,9 +174,10 @@ def test_codecsout_of_range(bad: dict[str, float]) -> None:
 def check(layout: Layout, part: bytes) -> None:
     """The promise of `decode_part` for any bytes: `CodecError`, or entries in order and inside the model."""
     try:
-        index, delta = decode_part(layout, part)
+        decoded = decode_part(layout, part)
     except CodecError:
         return
+    index, delta = decoded.index, decoded.delta()
     assert len(index) == len(delta)
     assert (np.diff(index, prepend=-1) > 0).all()
     assert len(index) == 0 or index[-1] < layout.size
@@ -253,9 +256,9 @@ def test_bounds_on_each_field() -> None:
     ) -> bytes:
         return struct.pack(f"<BBIII{len(scales)}I", version, rice, first, len(scales), n, *scales) + rest
 
-    index, delta = decode_part(FLAT, part())
-    assert index.tolist() == [0] and delta.tolist() == [5]
-    assert decode_part(FLAT, part(first=2, scales=(5,), rest=b"\1\0"))[1].tolist() == [-5]
+    decoded = decode_part(FLAT, part())
+    assert decoded.index.tolist() == [0] and decoded.delta().tolist() == [5]
+    assert decode_part(FLAT, part(first=2, scales=(5,), rest=b"\1\0")).delta().tolist() == [-5]
     outside = part(first=2, rest=b"\0" + b"\xff" * ((10_000 - 2 * CHUNK) // 8) + b"\0")
     for bad, why in {
         part(version=2): "format 2",

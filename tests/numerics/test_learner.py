@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from learnae.codec import CodecSettings
-from learnae.errors import LearnerError
+from learnae.errors import CodecError, LearnerError
 from learnae.learner import Learner, Round
 from learnae.model import gather
+from learnae.replica import Replica
+from learnae.rules import FULL
 from learnae.task import Shard
 from tests.numerics.samples import Blobs
 
@@ -51,18 +55,30 @@ class Exploding(Normed):
             yield (points * torch.nan if count == self.poisoned else points), labels
 
 
+def saved(learner: Learner) -> dict[str, NDArray[Any]]:
+    return {name: values.copy() for name, values in learner.state().items()}
+
+
 def local_round(learner: Learner, share: float = 0.5, steps: int = 20) -> Round:
     for _ in range(steps):
         learner.step()
     return learner.finish_round(share)
 
 
+def apply(learner: Learner, update: Round, ratio: int = FULL) -> bool:
+    return learner.apply(learner.payload(update.norm, update.parts), update.samples, ratio)
+
+
+def accept(learner: Learner, update: Round, ratio: int = FULL) -> None:
+    learner.accept(learner.payload(parts=update.parts), update.samples, ratio)
+
+
 def exchange(learners: list[Learner], rounds: int, steps: int = 20) -> None:
     for _ in range(rounds):
         finished = [local_round(learner, 1 / len(learners), steps) for learner in learners]
         for learner, own in zip(learners, finished, strict=True):
-            learner.accept(own.parts, own.samples)
-            assert all(learner.apply(other.parts, other.samples) for other in finished if other is not own)
+            accept(learner, own)
+            assert all(apply(learner, other) for other in finished if other is not own)
             learner.tick_average()
 
 
@@ -74,7 +90,7 @@ def test_two_learners_agree_to_the_bit_and_beat_each_alone() -> None:
     for learner in solo:
         for _ in range(20):
             finished = local_round(learner, share=1.0)
-            learner.accept(finished.parts, finished.samples)
+            accept(learner, finished)
     exchange(pair, 20)
     assert pair[0].replica.digest() == pair[1].replica.digest() != pair[0].genesis_digest
     alone = max(learner.evaluate()["accuracy"] for learner in solo)
@@ -89,11 +105,11 @@ def test_order_and_delay_do_not_matter() -> None:
     rounds = []
     for _ in range(4):
         rounds.append(local_round(author))
-        author.accept(rounds[-1].parts, rounds[-1].samples)
+        accept(author, rounds[-1])
         early.step()
-        assert early.apply(rounds[-1].parts, rounds[-1].samples)
+        assert apply(early, rounds[-1])
     for finished in reversed(rounds):
-        assert late.apply(finished.parts, finished.samples)
+        assert apply(late, finished)
     assert author.replica.digest() == early.replica.digest() == late.replica.digest()
 
 
@@ -107,7 +123,7 @@ def test_remote_updates_keep_the_local_progress_of_the_round(task: type[Blobs]) 
         learner.step()
     before = gather(learner.model)
     norm_before = np.linalg.norm(before - learner._base)
-    assert learner.apply(remote.parts, remote.samples)
+    assert apply(learner, remote)
     assert (gather(learner.model) != before).any()
     norm_after = np.linalg.norm(gather(learner.model) - learner._base)
     assert norm_after == pytest.approx(norm_before, rel=1e-5)
@@ -117,7 +133,7 @@ def test_a_round_without_steps_reports_no_progress_in_bfloat16() -> None:
     """What rounding to the model's type changes is no pseudo-gradient."""
     author, learner = Learner(Halved(), Shard(0, 2)), Learner(Halved(), Shard(1, 2))
     remote = local_round(author)
-    learner.apply(remote.parts, remote.samples)
+    apply(learner, remote)
     finished = learner.finish_round(0.5)
     assert (finished.norm, finished.steps, finished.samples, finished.loss) == (0.0, 0, 0, None)
 
@@ -148,8 +164,8 @@ def test_own_updates_count_as_everybody_elses() -> None:
     theta = gather(author.model)
     assert (author.replica.digest(), finished.steps, finished.samples) == (author.genesis_digest, 20, 320)
     assert (gather(author.model) == theta).all()
-    author.accept(finished.parts, finished.samples)
-    other.apply(finished.parts, finished.samples)
+    accept(author, finished)
+    apply(other, finished)
     assert author.replica.digest() == other.replica.digest() != author.genesis_digest
     assert (gather(author.model) == author.replica.read()).all()
     assert (gather(other.model) == other.replica.read()).all()
@@ -160,7 +176,7 @@ def test_a_void_update_changes_nothing_and_is_counted() -> None:
     finished = local_round(author)
     theta = gather(learner.model)
     for parts in ([b""], [*finished.parts, b"noise"], [finished.parts[0][:-1]]):
-        assert learner.apply(parts, 320) is False
+        assert learner.apply(learner.payload(parts=parts), 320) is False
     assert learner.replica.digest() == learner.genesis_digest
     assert (gather(learner.model) == theta).all()
     assert (learner.statistics().void, learner.statistics().applied, learner.samples_seen) == (3, 0, 0)
@@ -169,7 +185,7 @@ def test_a_void_update_changes_nothing_and_is_counted() -> None:
 def test_a_round_with_a_nan_is_dropped_and_training_goes_on() -> None:
     learner = Learner(Exploding(), Shard(0, 1))
     first = local_round(learner, 1.0)
-    learner.accept(first.parts, first.samples)
+    accept(learner, first)
     shared, pending = learner.replica.digest(), learner.encoder.pending.copy()
     statistics = learner.model.get_buffer("1.running_mean").clone()
     for _ in range(20):
@@ -183,7 +199,7 @@ def test_a_round_with_a_nan_is_dropped_and_training_goes_on() -> None:
     assert learner.statistics().rounds == 1
     after = local_round(learner, 1.0)
     assert after.steps == 20 and after.norm > 0
-    learner.accept(after.parts, after.samples)
+    accept(learner, after)
     assert learner.evaluate()["accuracy"] > 0.3
 
 
@@ -193,7 +209,7 @@ def test_a_restored_learner_goes_on_to_the_bit(steps_before: int) -> None:
 
     def continued(learner: Learner) -> tuple[list[bytes], bytes, bytes]:
         finished = local_round(learner)
-        learner.accept(finished.parts, finished.samples)
+        accept(learner, finished)
         learner.tick_average()
         return finished.parts, learner.replica.digest(), learner.averaged().tobytes()
 
@@ -201,7 +217,7 @@ def test_a_restored_learner_goes_on_to_the_bit(steps_before: int) -> None:
     exchange([original, Learner(Blobs(), Shard(1, 2), seed=5)], 2)
     for _ in range(steps_before):
         original.step()
-    state = original.state()
+    state = saved(original)
     assert all(isinstance(value, np.ndarray) for value in state.values())
     expected = continued(original)
     restored = Learner(Blobs(), Shard(0, 2), seed=99)
@@ -215,11 +231,11 @@ def test_a_round_that_was_saved_before_it_was_accepted() -> None:
     """The trainer saves a finished round, hands it in, and may die before the answer."""
     original, restored = (Learner(Blobs(), Shard(0, 2), seed=5) for _ in range(2))
     finished = local_round(original)
-    state = original.state()
-    original.accept(finished.parts, finished.samples)
+    state = saved(original)
+    accept(original, finished)
     following = local_round(original)
     restored.load_state(state)
-    restored.accept(finished.parts, finished.samples)
+    accept(restored, finished)
     assert restored.replica.digest() == original.replica.digest()
     assert local_round(restored) == following
 
@@ -248,7 +264,7 @@ def test_the_average_follows_the_replica() -> None:
     learner = Learner(Blobs(), Shard())
     genesis = learner.replica.read()
     finished = local_round(learner, 1.0)
-    learner.accept(finished.parts, finished.samples)
+    accept(learner, finished)
     assert (learner.averaged() == genesis).all()
     for _ in range(60):
         learner.tick_average()
@@ -264,7 +280,7 @@ def test_the_learning_rate_follows_the_swarms_samples() -> None:
     learner = Learner(Decaying(), Shard(0, 2))
     author = local_round(Learner(Blobs(), Shard(1, 2)))
     assert local_round(learner).norm > 0
-    learner.apply(author.parts, 1000)
+    learner.apply(learner.payload(parts=author.parts), 1000)
     before = gather(learner.model)
     learner.step()
     assert (gather(learner.model) == before).all()
@@ -287,3 +303,80 @@ def test_only_the_settings_of_the_own_codec_differ() -> None:
     dense = Learner(Blobs(), Shard(1, 2), CodecSettings(density=1.0, mu=0.0))
     exchange([sparse, dense], 3)
     assert sparse.replica.digest() == dense.replica.digest()
+
+
+@pytest.mark.parametrize("ratio", [FULL, 40_000, 1])
+def test_removing_is_the_exact_inverse(ratio: int) -> None:
+    author, learner = Learner(Blobs(), Shard(0, 2)), Learner(Blobs(), Shard(1, 2))
+    first = local_round(author)
+    accept(author, first)
+    second = local_round(author)
+    assert apply(learner, second)
+    before, seen = learner.replica.digest(), learner.samples_seen
+    assert apply(learner, first, ratio)
+    assert learner.replica.digest() != before
+    learner.remove(learner.payload(first.norm, first.parts), first.samples, ratio)
+    assert (learner.replica.digest(), learner.samples_seen, learner.applied) == (before, seen, 1)
+    with pytest.raises(CodecError):
+        learner.remove(learner.payload(parts=[b"noise"]), 1)
+
+
+@pytest.mark.parametrize("task", [Blobs, Halved])
+def test_removing_keeps_the_local_progress_of_the_round(task: type[Blobs]) -> None:
+    author, learner = Learner(task(), Shard(0, 2), seed=1), Learner(task(), Shard(1, 2), seed=1)
+    remote = local_round(author)
+    assert apply(learner, remote)
+    for _ in range(7):
+        learner.step()
+    theta, progress = gather(learner.model), gather(learner.model) - learner._base
+    learner.remove(learner.payload(parts=remote.parts), remote.samples)
+    assert (gather(learner.model) != theta).any()
+    assert np.allclose(gather(learner.model) - learner._base, progress, atol=1e-6 if task is Blobs else 2e-2)
+
+
+def test_a_ratio_counts_for_own_and_remote_updates_alike() -> None:
+    author, learner = Learner(Blobs(), Shard(0, 2)), Learner(Blobs(), Shard(1, 2))
+    finished = local_round(author)
+    accept(author, finished, FULL // 3)
+    assert apply(learner, finished, FULL // 3)
+    assert author.replica.digest() == learner.replica.digest()
+    moved = author.replica.read() - Learner(Blobs(), Shard(0, 2)).replica.read()
+    assert np.linalg.norm(moved) == pytest.approx(finished.norm / 3, rel=1e-3)
+
+
+def test_a_round_declares_the_norm_of_what_it_adds() -> None:
+    learner = Learner(Blobs(), Shard())
+    genesis = learner.replica.read()
+    finished = local_round(learner, share=0.25)
+    accept(learner, finished)
+    assert finished.norm == pytest.approx(np.linalg.norm(learner.replica.read() - genesis), rel=1e-5)
+    assert learner.payload(finished.norm, finished.parts).void is None
+    assert not learner.apply(learner.payload(finished.norm * 0.999, finished.parts), 1)
+
+
+def test_going_on_from_another_replica() -> None:
+    """As a joiner, or as one whose swarm's history was given up: with other units too."""
+    other = Learner(Blobs(), Shard(1, 2))
+    accept(other, local_round(other))
+    coarse = Replica.from_weights(other.layout, [e + 1 for e in other.exponents], other.replica.read())
+    learner = Learner(Blobs(), Shard(0, 2))
+    for _ in range(2):
+        accept(learner, local_round(learner))
+    learner.step()
+    learner.load(coarse, 5000)
+    assert learner.exponents == coarse.exponents
+    assert learner.replica.digest() == coarse.digest()
+    assert (gather(learner.model) == coarse.read()).all()
+    assert (learner.averaged() == coarse.read()).all()
+    assert (learner.samples_seen, learner.round_samples) == (5000, 0)
+    assert not learner.encoder.pending.any() and not learner.encoder.momentum.any()
+    finished = local_round(learner)
+    genesis = learner.replica.read()
+    accept(learner, finished)
+    assert finished.norm == pytest.approx(np.linalg.norm(learner.replica.read() - genesis), rel=1e-5)
+    state = saved(learner)
+    expected = local_round(learner)
+    restored = Learner(Blobs(), Shard(0, 2))
+    restored.load_state(state)
+    assert restored.exponents == coarse.exponents
+    assert local_round(restored) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -12,9 +13,8 @@ import trio
 
 from learnae import protocol
 from learnae.errors import TaskError
-from learnae.vector import UpdateId
 from learnaed.trainer import supervisor
-from learnaed.trainer.supervisor import Trainer
+from learnaed.trainer.supervisor import Send, Trainer, Undeliverable, Unit
 
 SETUP = protocol.Setup(bytes(32), "topic", "task", None, "1/1", None, 0, None, "somewhere")
 PRELUDE = """
@@ -32,7 +32,7 @@ def receive():
 def send(message):
     os.write(1, protocol.to_frame(message))
 setup = receive()
-hello = protocol.Hello([], [], 1, 0, 0)
+hello = protocol.Hello([], None, bytes(32), [], 0, "", 1, 0, 0)
 """
 
 
@@ -45,14 +45,10 @@ class Harness:
         self._changed = trio.Event()
         self.trainer = Trainer(
             SETUP,
-            load=self._load,
             hear=self._hear,
             lost=self._lost,
             command=(sys.executable, "-c", PRELUDE + textwrap.dedent(script)),
         )
-
-    async def _load(self, update: UpdateId) -> protocol.Add:
-        return protocol.Add(*update, 1, [b"part"])
 
     async def _hear(self, message: protocol.TrainerMessage) -> None:
         self.heard.append(message)
@@ -77,6 +73,18 @@ class Harness:
         return [message for message in self.heard if isinstance(message, kind)]
 
 
+def unit(number: int, pieces: int = 2) -> Unit:
+    """An update with its pieces, sent with pauses in between."""
+
+    async def send_all(send: Send) -> None:
+        await send(protocol.Add(bytes(32), number, bytes(32), 1, 1, 1.0, 1, pieces))
+        for piece in range(pieces):
+            await trio.lowlevel.checkpoint()
+            await send(protocol.Piece(bytes([number, piece])))
+
+    return send_all
+
+
 @pytest.fixture(autouse=True)
 def quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_FIRST_RESTART", 0.01)
@@ -88,7 +96,9 @@ while True:
     message = receive()
     match message:
         case protocol.Add():
-            send(protocol.Void(message.author, message.seq))
+            pieces = [receive() for _ in range(message.pieces)]
+            if [piece.data for piece in pieces] == [bytes([message.seq, n]) for n in range(message.pieces)]:
+                send(protocol.Void(message.author, message.seq))
         case protocol.Evaluate():
             send(protocol.Warned(setup.directory))
         case protocol.Stop():
@@ -96,17 +106,17 @@ while True:
 """
 
 
-async def test_messages_and_stored_updates_arrive_in_order() -> None:
+async def test_messages_and_units_arrive_in_order_and_whole() -> None:
     harness = Harness(ECHO)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(harness.trainer.run)
         await harness.until(lambda: bool(harness.heard))
-        ids = [(bytes([n]) * 32, n) for n in range(1, 20)]
-        for update in ids:
-            harness.trainer.tell(update)
+        for number in range(1, 20):
+            harness.trainer.tell(unit(number, number % 4))
+            harness.trainer.tell(protocol.SetMode("train"))
         harness.trainer.tell(protocol.Evaluate())
         await harness.until(lambda: bool(harness.said(protocol.Warned)))
-        assert [(m.author, m.seq) for m in harness.said(protocol.Void)] == ids  # type: ignore[union-attr]
+        assert [m.seq for m in harness.said(protocol.Void)] == list(range(1, 20))  # type: ignore[union-attr]
         assert harness.said(protocol.Warned) == [protocol.Warned("somewhere")]
         assert harness.trainer.statistics().state == "running"
         await harness.trainer.stop()
@@ -138,7 +148,7 @@ async def test_a_task_that_cannot_be_loaded_is_not_tried_again() -> None:
 
 async def test_what_is_told_before_hello_is_dropped() -> None:
     harness = Harness(ECHO)
-    harness.trainer.tell((bytes(32), 1))
+    harness.trainer.tell(unit(1))
     assert harness.trainer.statistics().queued == 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(harness.trainer.run)
@@ -146,6 +156,64 @@ async def test_what_is_told_before_hello_is_dropped() -> None:
         harness.trainer.tell(protocol.Evaluate())
         await harness.until(lambda: bool(harness.said(protocol.Warned)))
         assert not harness.said(protocol.Void)
+        await harness.trainer.stop()
+
+
+async def test_units_can_be_taken_back_and_messages_stay() -> None:
+    harness = Harness(ECHO)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(harness.trainer.run)
+        await harness.until(lambda: bool(harness.heard))
+        harness.trainer.tell(unit(1))
+        harness.trainer.tell(protocol.Evaluate())
+        harness.trainer.tell(unit(2))
+        harness.trainer.forget_units()
+        harness.trainer.tell(unit(3))
+        await harness.until(lambda: bool(harness.said(protocol.Void)))
+        assert [m.seq for m in harness.said(protocol.Void)] == [3]  # type: ignore[union-attr]
+        assert harness.said(protocol.Warned)
+        await harness.trainer.stop()
+
+
+async def test_a_unit_that_was_taken_back_before_anything_was_sent_may_fail() -> None:
+    begun, pruned = trio.Event(), trio.Event()
+
+    async def waiting(send: Send) -> None:
+        begun.set()
+        await pruned.wait()
+        raise Undeliverable("it was pruned")
+
+    harness = Harness(ECHO)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(harness.trainer.run)
+        await harness.until(lambda: bool(harness.heard))
+        harness.trainer.tell(waiting)
+        await begun.wait()
+        harness.trainer.forget_units()
+        harness.trainer.tell(unit(2))
+        pruned.set()
+        await harness.until(lambda: bool(harness.said(protocol.Void)))
+        assert [m.seq for m in harness.said(protocol.Void)] == [2]  # type: ignore[union-attr]
+        assert harness.lost == 0
+        await harness.trainer.stop()
+
+
+async def test_a_unit_that_cannot_be_completed_starts_the_process_again() -> None:
+    async def torn(send: Send) -> None:
+        await send(protocol.Add(bytes(32), 9, bytes(32), 1, 1, 1.0, 1, 2))
+        raise Undeliverable("it was pruned")
+
+    harness = Harness(ECHO)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(harness.trainer.run)
+        await harness.until(lambda: bool(harness.heard))
+        harness.trainer.tell(torn)
+        harness.trainer.tell(unit(1))
+        await harness.until(lambda: len(harness.said(protocol.Hello)) == 2)
+        harness.trainer.tell(unit(2))
+        await harness.until(lambda: bool(harness.said(protocol.Void)))
+        assert [m.seq for m in harness.said(protocol.Void)] == [2]  # type: ignore[union-attr]
+        assert harness.lost == 1
         await harness.trainer.stop()
 
 
@@ -174,3 +242,34 @@ async def test_cancellation_leaves_no_process() -> None:
         nursery.cancel_scope.cancel()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_what_was_meant_for_a_process_that_has_ended_is_not_told_to_the_next() -> None:
+    """The driver may be so slow to take note of a hello that the process has ended in the meantime."""
+    harness = Harness(ECHO)
+    trainer = harness.trainer
+    lives: list[int] = []
+
+    async def hear(message: protocol.TrainerMessage) -> None:
+        harness.heard.append(message)
+        if isinstance(message, protocol.Hello):
+            lives.append(trainer.life)
+            if len(lives) == 1:
+                pid = trainer.statistics().pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+        harness._notify()
+
+    trainer._hear = hear
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trainer.run)
+        await harness.until(lambda: len(lives) == 2)
+        trainer.begin(lives[0])
+        trainer.tell(unit(1))
+        assert trainer.statistics().state == "starting"
+        assert "killed (SIGKILL), as the system does when memory runs out" in str(trainer.statistics().last_error)
+        trainer.begin(lives[1])
+        trainer.tell(unit(2))
+        await harness.until(lambda: bool(harness.said(protocol.Void)))
+        await trainer.stop()
+    assert harness.said(protocol.Void) == [protocol.Void(bytes(32), 2)]

@@ -2,92 +2,36 @@
 
 from __future__ import annotations
 
-import random
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from learnae import protocol
+from learnae import protocol, snapshot
+from learnae.errors import LearnaeError
 from learnae.genesis import Genesis
-from learnae.learner import Learner
-from learnae.task import Shard, load_task
-from learnae.vector import VersionVector
-from learnaed.trainer.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
-from learnaed.trainer.worker import Budget, Worker
+from learnae.rules import FULL
+from learnaed.trainer.checkpoint import FILE_NAME
+from tests.trainer.support import (
+    ME,
+    OTHER,
+    Daemon,
+    accepted,
+    add,
+    digest,
+    learner,
+    make,
+    remove,
+    rounds,
+    run,
+    state,
+    sum_of,
+    without,
+)
 
-ME, OTHER = b"m" * 32, b"o" * 32
-
-
-class Daemon:
-    """Answers the worker's messages by rules; stands in for `worker.Pipe`."""
-
-    def __init__(self) -> None:
-        self.said: list[protocol.TrainerMessage] = []
-        self.inbox: deque[protocol.TrainerMessage] = deque()
-        self.rules: list[Callable[[protocol.TrainerMessage], None]] = []
-        self.seq = 0
-
-    def receive(self, timeout: float) -> protocol.TrainerMessage | None:
-        return self.inbox.popleft() if self.inbox else None
-
-    def send(self, message: protocol.TrainerMessage) -> None:
-        self.said.append(message)
-        for rule in self.rules:
-            rule(message)
-
-    def tell(self, *messages: protocol.TrainerMessage) -> None:
-        self.inbox.extend(messages)
-
-    def of(self, kind: type) -> list[protocol.TrainerMessage]:
-        return [message for message in self.said if isinstance(message, kind)]
-
-    def accept_rounds(self, then_stop_after: int) -> None:
-        def rule(message: protocol.TrainerMessage) -> None:
-            if isinstance(message, protocol.RoundDone):
-                self.seq += 1
-                self.tell(protocol.Accepted(ME, self.seq))
-                if self.seq == then_stop_after:
-                    self.tell(protocol.SetMode("finish"))
-            if isinstance(message, protocol.Finished):
-                self.tell(protocol.Evaluate(), protocol.Stop())
-
-        self.rules.append(rule)
+HALF = FULL // 2
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every look at the wall clock takes 10 ms of it, so that slots pass without waiting."""
-    now = 1_000_000.0
-
-    def tick() -> float:
-        nonlocal now
-        now += 0.01
-        return now
-
-    monkeypatch.setattr("learnaed.trainer.worker.time.time", tick)
-
-
-def setup(directory: Path) -> protocol.Setup:
-    return protocol.Setup(ME, "topic", "digits", None, "1/2", 0.3, 0, 1, str(directory))
-
-
-def state(directory: Path) -> Path:
-    """Where the worker keeps its state of the one swarm that it knows."""
-    (only,) = directory.iterdir()
-    return only
-
-
-def make(directory: Path, daemon: Daemon) -> Worker:
-    return Worker(daemon, setup(directory))  # type: ignore[arg-type]
-
-
-def final(daemon: Daemon) -> protocol.Report:
-    report = daemon.of(protocol.Report)[-1]
-    assert isinstance(report, protocol.Report)
-    assert report.final
-    return report
+# --- rounds
 
 
 def test_trains_hands_in_and_finishes(tmp_path: Path, clock: None) -> None:
@@ -95,39 +39,104 @@ def test_trains_hands_in_and_finishes(tmp_path: Path, clock: None) -> None:
     daemon.accept_rounds(3)
     daemon.tell(protocol.SetShare(0.5), protocol.SetMode("train"))
     make(tmp_path, daemon).run()
-    assert len(daemon.of(protocol.RoundDone)) == 3
+    assert [done.after for done in daemon.of(protocol.RoundDone)] == [0, 1, 2]
     assert len(daemon.of(protocol.Finished)) == 1
-    report = final(daemon)
+    report = daemon.final
     assert report.rounds == 3
     assert report.steps > 3
     assert 0 < report.metrics["accuracy"] <= 1
+    assert report.training_seconds > 0 and report.exchange_seconds > 0 and report.slots_per_round >= 1
     assert (state(tmp_path) / FILE_NAME).exists()
 
 
-def test_an_update_is_added_once_however_often_it_comes(tmp_path: Path, clock: None) -> None:
-    learner = Learner(load_task("digits", None), Shard.parse("2/2", alpha=0.3))
-    learner.step()
-    done = learner.finish_round(0.5)
-    add = protocol.Add(OTHER, 1, done.samples, done.parts)
-    digests = []
-    for copies in (1, 3):
-        daemon = Daemon()
-        daemon.tell(*[add] * copies, protocol.Evaluate(), protocol.Stop())
-        make(tmp_path / str(copies), daemon).run()
-        digests.append(final(daemon).digest)
-    learner.accept(done.parts, done.samples)
-    assert digests == [learner.replica.digest()] * 2
-
-
-def test_void_updates_are_reported_and_add_nothing(tmp_path: Path, clock: None) -> None:
+@pytest.mark.parametrize("ratio", [FULL, HALF, 0])
+def test_the_own_round_counts_as_the_daemon_says(tmp_path: Path, clock: None, ratio: int) -> None:
     daemon = Daemon()
-    daemon.tell(protocol.Add(OTHER, 1, 5, [b"not a part"]), protocol.Evaluate(), protocol.Stop())
+    daemon.accept_rounds(1, ratio)
+    daemon.tell(protocol.SetMode("train"))
     make(tmp_path, daemon).run()
-    (void,) = daemon.of(protocol.Void)
-    assert isinstance(void, protocol.Void)
-    assert (void.author, void.seq) == (OTHER, 1)
-    fresh = Learner(load_task("digits", None), Shard.parse("1/2", alpha=0.3))
-    assert final(daemon).digest == fresh.replica.digest()
+    (done,) = daemon.of(protocol.RoundDone)
+    at = learner()
+    assert at.apply(at.payload(done.norm, done.parts), done.samples, ratio)
+    assert daemon.final.digest == at.replica.digest()
+    again = run(tmp_path)
+    assert again.hello.applied == [[ME, 1, digest(done.parts), 1, ratio]]
+    assert again.hello.own_seq == 1
+
+
+def test_a_round_that_is_no_longer_wanted_is_dropped(tmp_path: Path, clock: None) -> None:
+    daemon = Daemon()
+    daemon.accept_rounds(1, None)
+    daemon.tell(protocol.SetMode("train"))
+    worker = make(tmp_path, daemon)
+    worker.run()
+    assert daemon.final.digest == sum_of()
+    assert worker._learner.round_samples == 0
+    again = run(tmp_path)
+    assert (again.hello.applied, again.hello.own_seq) == ([], 1)
+    assert not again.of(protocol.RoundDone), "it is not handed in again"
+
+
+def test_the_daemon_knows_best_which_own_numbers_are_taken(tmp_path: Path, clock: None) -> None:
+    """A trainer that lost its state, or went over to a cut, may have missed own updates that are below it."""
+    daemon = Daemon()
+
+    def rule(message: protocol.TrainerMessage) -> None:
+        if isinstance(message, protocol.RoundDone):
+            stale = message.after < 7
+            daemon.tell(protocol.Accepted(ME, 7, b"", 0, None) if stale else accepted(8, message.parts))
+            if not stale:
+                daemon.tell(protocol.SetMode("finish"))
+        if isinstance(message, protocol.Finished):
+            daemon.tell(protocol.Evaluate(), protocol.Stop())
+
+    daemon.rules.append(rule)
+    daemon.tell(protocol.SetMode("train"))
+    make(tmp_path, daemon).run()
+    assert [done.after for done in daemon.of(protocol.RoundDone)] == [0, 7]
+    assert run(tmp_path).hello.own_seq == 8
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_round_of_several_slots_has_the_steps_of_all(
+    tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch, slots: int
+) -> None:
+    daemon = Daemon()
+    daemon.accept_rounds(3)
+    daemon.tell(protocol.SetMode("train"))
+    worker = make(tmp_path, daemon)
+    monkeypatch.setattr(worker._pace, "note", lambda seconds: None)
+    worker._pace.slots = slots
+    most = Genesis.from_wire(worker._genesis.to_wire()).round_steps
+    assert most is not None and most < 1.0 / 0.01 / 2, "in a slot of the clock there is time for more steps"
+    worker.run()
+    first, *others = [done.samples // 16 for done in daemon.of(protocol.RoundDone)]
+    assert others == [most * slots] * 2
+    assert most <= first <= most * slots, "it started at any time"
+    report = daemon.final
+    assert (report.slots_per_round, report.rounds) == (slots, 3)
+
+
+def test_the_daemon_is_heard_while_a_round_waits_for_its_answer(tmp_path: Path, clock: None) -> None:
+    one, two = rounds(2)
+    daemon = Daemon()
+
+    def rule(message: protocol.TrainerMessage) -> None:
+        if isinstance(message, protocol.RoundDone):
+            daemon.tell(*add(one), *add(two, seq=2), protocol.TakeCut(3, 9, 0), *remove(one))
+            daemon.tell(accepted(1, message.parts), protocol.SetMode("finish"))
+        if isinstance(message, protocol.Finished):
+            daemon.tell(protocol.Evaluate(), protocol.Stop())
+
+    daemon.rules.append(rule)
+    daemon.tell(protocol.SetMode("train"))
+    make(tmp_path, daemon).run()
+    (done,) = daemon.of(protocol.RoundDone)
+    at = learner()
+    for parts, samples in ((two.parts, two.samples), (done.parts, done.samples)):
+        at.apply(at.payload(parts=parts), samples)
+    assert daemon.final.digest == at.replica.digest()
+    assert [cut.index for cut in daemon.of(protocol.CutTaken)] == [3]
 
 
 def crash_after_handing_in(directory: Path) -> protocol.RoundDone:
@@ -142,7 +151,6 @@ def crash_after_handing_in(directory: Path) -> protocol.RoundDone:
     with pytest.raises(EOFError):
         make(directory, daemon).run()
     (done,) = daemon.of(protocol.RoundDone)
-    assert isinstance(done, protocol.RoundDone)
     return done
 
 
@@ -152,88 +160,230 @@ def test_a_round_whose_answer_never_came_is_handed_in_again(tmp_path: Path, cloc
     daemon.accept_rounds(1)
     make(tmp_path, daemon).run()
     assert daemon.of(protocol.RoundDone) == [done]
-    hello = daemon.of(protocol.Hello)[0]
-    assert isinstance(hello, protocol.Hello)
-    assert hello.applied == []
-    learner = Learner(load_task("digits", None), Shard.parse("1/2", alpha=0.3))
-    learner.apply(done.parts, done.samples)
-    assert final(daemon).digest == learner.replica.digest()
+    assert daemon.hello.applied == []
+    at = learner()
+    at.apply(at.payload(done.norm, done.parts), done.samples)
+    assert daemon.final.digest == at.replica.digest()
 
 
 def test_a_round_that_had_been_stored_before_the_crash_counts_once(tmp_path: Path, clock: None) -> None:
     done = crash_after_handing_in(tmp_path)
     daemon = Daemon()
-    daemon.tell(protocol.Add(ME, 1, done.samples, done.parts))
+    about = protocol.Add(ME, 1, digest(done.parts), 1, done.samples, done.norm, FULL, len(done.parts))
+    daemon.tell(about, *map(protocol.Piece, done.parts))
     daemon.accept_rounds(1)
     again = make(tmp_path, daemon)
     again.run()
     assert again._learner.round_samples == 0, "the local steps of that round must not be encoded again"
-    learner = Learner(load_task("digits", None), Shard.parse("1/2", alpha=0.3))
-    learner.apply(done.parts, done.samples)
-    assert final(daemon).digest == learner.replica.digest()
+    at = learner()
+    at.apply(at.payload(done.norm, done.parts), done.samples)
+    assert daemon.final.digest == at.replica.digest()
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_told(tmp_path: Path, clock: None) -> None:
-    first = Daemon()
-    first.tell(protocol.Stop())
-    make(tmp_path, first).run()
-    (state(tmp_path) / FILE_NAME).write_bytes(b"rubbish" * 100)
+# --- the updates of others
+
+
+def test_an_update_is_added_once_however_often_it_comes(tmp_path: Path) -> None:
+    (update,) = rounds(1)
+    for copies in (1, 3):
+        daemon = run(tmp_path / str(copies), *add(update) * copies)
+        assert daemon.final.digest == sum_of((update, FULL))
+
+
+def test_the_replica_is_a_function_of_the_set(tmp_path: Path) -> None:
+    """Added, removed, weighed anew, in another order: what counts is what is in the end."""
+    a, b, c = rounds(3)
+    one = run(tmp_path / "1", *add(a), *add(b, seq=2, ratio=HALF), *add(c, seq=3))
+    messages = [*add(c, seq=3), *add(a, ratio=12345), *add(b, seq=2), *remove(a), *remove(b, seq=2)]
+    other = run(tmp_path / "2", *messages, *add(b, seq=2, ratio=HALF), *add(a))
+    assert one.final.digest == other.final.digest == sum_of((a, FULL), (b, HALF), (c, FULL)) != sum_of()
+    assert run(tmp_path / "2").hello.applied == [
+        [OTHER, 3, digest(c.parts), 1, FULL],
+        [OTHER, 2, digest(b.parts), 1, HALF],
+        [OTHER, 1, digest(a.parts), 1, FULL],
+    ]
+
+
+def test_two_updates_under_one_number_are_told_apart(tmp_path: Path) -> None:
+    a, b = rounds(2)
+    daemon = run(tmp_path, *add(a), *add(b), *remove(a))
+    assert daemon.final.digest == sum_of((b, FULL))
+
+
+def test_removing_what_is_not_there_does_nothing(tmp_path: Path) -> None:
+    a, b = rounds(2)
+    daemon = run(tmp_path, *add(a), *remove(b, seq=2), *remove(a), *remove(a))
+    assert daemon.final.digest == sum_of()
+
+
+@pytest.mark.parametrize("why", ["norm", "bytes", "order", "more"])
+def test_void_updates_are_reported_and_add_nothing(tmp_path: Path, why: str) -> None:
+    good, bad = rounds(2)
+    norm = bad.norm
+    if why == "norm":
+        norm *= 1 - 1e-12
+    elif why == "bytes":
+        bad.parts[0] = bad.parts[0][:-1]
+    elif why == "order":
+        bad.parts.append(bad.parts[0])
+    else:
+        bad.parts.append(b"not a part")
+    daemon = run(tmp_path, *add(bad, seq=2, norm=norm), *add(good))
+    assert daemon.of(protocol.Void) == [protocol.Void(OTHER, 2)]
+    assert daemon.final.digest == sum_of((good, FULL))
+    # Remembered as applied; so it is void when it comes again, goes, or is left out of a cut.
+    again = run(tmp_path, *add(bad, seq=2, norm=norm), protocol.TakeCut(1, 0, 1), *without(bad, seq=2))
+    assert [row[1] for row in again.hello.applied] == [2, 1]
+    assert not again.of(protocol.Void)
+    removed = run(tmp_path, *remove(bad, seq=2))
+    assert again.final.digest == removed.final.digest == daemon.final.digest
+    assert again.of(protocol.CutTaken)[0].weights is not None
+
+
+def test_an_update_is_applied_with_its_last_piece(tmp_path: Path) -> None:
+    (update,) = rounds(1)
+    about, *pieces = add(update)
+    daemon = run(tmp_path, about, *pieces[:-1])
+    assert daemon.final.digest == sum_of()
+    assert run(tmp_path).hello.applied == []
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [protocol.Piece(b"")],
+        [protocol.Without(OTHER, 1, bytes(32), 0)],
+        [protocol.Add(OTHER, 1, bytes(32), 1, 1, 0.0, FULL, 1)] * 2,
+        [protocol.Finished()],
+    ],
+)
+def test_a_daemon_that_breaks_the_protocol_is_refused(tmp_path: Path, messages: list[protocol.TrainerMessage]) -> None:
+    with pytest.raises(LearnaeError, match="the daemon"):
+        run(tmp_path, *messages)
+
+
+# --- cuts
+
+
+def test_a_cut_leaves_out_what_it_is_told_to(tmp_path: Path) -> None:
+    a, b, c = rounds(3)
+    daemon = run(
+        tmp_path,
+        *add(a, ratio=HALF),
+        *add(b, seq=2),
+        *add(c, seq=3, ratio=HALF),
+        protocol.TakeCut(5, 8, 2),
+        *without(b, seq=2),
+        *without(c, seq=3),
+        protocol.TakeCut(5, 9, 1),
+        *without(a, seq=77),
+    )
+    first, second = daemon.of(protocol.CutTaken)
+    assert (first.index, first.token, second.index, second.token) == (5, 8, 5, 9)
+    assert daemon.final.digest == sum_of((a, HALF), (b, FULL), (c, HALF)), "the replica stays as it was"
+    directory = Path(daemon.hello.snapshots)
+    at = learner()
+    at.apply(at.payload(parts=a.parts), 1, HALF)
+    for cut in (first, second):
+        assert cut.weights is not None
+        assert snapshot.snapshot_path(directory, cut.weights).stat().st_size == cut.size
+    assert snapshot.links_of(at.replica.pieces()).cid == first.weights
+    at.apply(at.payload(parts=b.parts), 1)
+    at.apply(at.payload(parts=c.parts), 1, HALF)
+    assert snapshot.links_of(at.replica.pieces()).cid == second.weights
+
+
+def test_a_cut_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
     daemon = Daemon()
-    daemon.tell(protocol.Evaluate(), protocol.Stop())
-    make(tmp_path, daemon).run()
-    (warned,) = daemon.of(protocol.Warned)
-    assert isinstance(warned, protocol.Warned)
-    assert "damaged" in warned.text
-    assert (state(tmp_path) / "trainer.damaged").read_bytes().startswith(b"rubbish")
+    worker = make(tmp_path, daemon)
+    for file in (state(tmp_path) / "snapshots").iterdir():
+        file.unlink()
+    (state(tmp_path) / "snapshots").rmdir()
+    (state(tmp_path) / "snapshots").write_text("in the way")
+    daemon.tell(protocol.TakeCut(5, 8, 0), protocol.Evaluate(), protocol.Stop())
+    worker.run()
+    assert daemon.of(protocol.CutTaken) == [protocol.CutTaken(5, 8, None, 0)]
+    assert any("cannot be written" in warned.text for warned in daemon.of(protocol.Warned))
 
 
-def test_a_checkpoint_that_cannot_be_written_does_not_stop_training(tmp_path: Path, clock: None) -> None:
-    directory = tmp_path / "state"
-    directory.write_text("a file where the directory should be")
+def test_a_cut_is_refused_if_a_stored_payload_went_bad(tmp_path: Path) -> None:
+    (update,) = rounds(1)
+    about, *_ = without(update)
+    daemon = run(tmp_path, *add(update), protocol.TakeCut(5, 8, 1), about, protocol.Piece(b"rotten"))
+    assert daemon.of(protocol.CutTaken) == [protocol.CutTaken(5, 8, None, 0)]
+
+
+def test_forgetting_what_is_below_a_cut(tmp_path: Path) -> None:
+    a, b = rounds(2)
+    before = run(tmp_path, *add(a, slot=7), *add(b, seq=2, slot=8), protocol.Forget(7, b"cut", b"s" * 32))
+    after = run(tmp_path)
+    assert (after.hello.base, after.hello.total) == (b"cut", b"s" * 32)
+    assert after.hello.applied == [[OTHER, 2, digest(b.parts), 8, FULL]]
+    assert before.final.digest == after.final.digest == sum_of((a, FULL), (b, FULL))
+
+
+def test_going_on_from_a_cut_of_others(tmp_path: Path) -> None:
+    """A joiner or a node from the lighter side: its own work is gone, what follows the cut is added on top."""
+    a, b, c = rounds(3)
+    theirs = run(tmp_path / "theirs", *add(a), *add(b, seq=2), protocol.TakeCut(5, 8, 0))
+    (cut,) = theirs.of(protocol.CutTaken)
+    assert cut.weights is not None
+    path = str(snapshot.snapshot_path(Path(theirs.hello.snapshots), cut.weights))
+    daemon = run(tmp_path / "mine", *add(c, seq=3), protocol.Load(path, b"base", b"t" * 32, 1000), *add(c, seq=3))
+    assert daemon.final.digest == sum_of((a, FULL), (b, FULL), (c, FULL))
+    again = run(tmp_path / "mine")
+    assert (again.hello.base, again.hello.total) == (b"base", b"t" * 32)
+    assert [row[1] for row in again.hello.applied] == [3]
+    assert again.final.digest == daemon.final.digest
+
+
+def test_loading_while_a_round_waits_drops_it(tmp_path: Path, clock: None) -> None:
+    (a,) = rounds(1)
+    theirs = run(tmp_path / "theirs", *add(a), protocol.TakeCut(5, 8, 0))
+    weights = theirs.of(protocol.CutTaken)[0].weights
+    assert weights is not None
+    path = str(snapshot.snapshot_path(Path(theirs.hello.snapshots), weights))
     daemon = Daemon()
-    daemon.accept_rounds(2)
+
+    def rule(message: protocol.TrainerMessage) -> None:
+        if isinstance(message, protocol.RoundDone):
+            daemon.tell(protocol.Load(path, None, bytes(32), 5))
+            if message.loads == 0:
+                daemon.tell(protocol.Accepted(ME, 0, b"", 0, None))
+            else:
+                daemon.tell(accepted(message.after + 1, message.parts), protocol.SetMode("finish"))
+        if isinstance(message, protocol.Finished):
+            daemon.tell(protocol.Evaluate(), protocol.Stop())
+
+    daemon.rules.append(rule)
     daemon.tell(protocol.SetMode("train"))
-    make(directory, daemon).run()
-    assert len(daemon.of(protocol.RoundDone)) == 2
-    assert any("cannot be saved" in m.text for m in daemon.of(protocol.Warned))  # type: ignore[union-attr]
+    make(tmp_path / "mine", daemon).run()
+    assert [done.loads for done in daemon.of(protocol.RoundDone)] == [0, 1]
+    assert daemon.final.digest == sum_of((a, FULL))
+    assert not run(tmp_path / "mine").of(protocol.RoundDone), "it is not handed in again"
 
 
-def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    task, shard = load_task("digits", None), Shard.parse("1/2", alpha=0.3)
-    learner = Learner(task, shard)
-    learner.step()
-    done = learner.finish_round(0.5)
-    applied = VersionVector()
-    applied.add(OTHER, 7)
-    outbox = protocol.RoundDone(done.parts, done.samples, 0.5, done.norm, done.loss, 0)
-    save_checkpoint(tmp_path, learner, Checkpoint(applied, 9, outbox))
-    other = Learner(task, shard)
-    loaded = load_checkpoint(tmp_path, other)
-    assert loaded is not None
-    assert (loaded.applied, loaded.rounds, loaded.outbox) == (applied, 9, outbox)
-    assert other.step() == learner.step()
-    assert not list(tmp_path.glob("*.new"))
+def test_a_damaged_snapshot_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    a, b = rounds(2)
+    before = run(tmp_path, *add(a), protocol.TakeCut(5, 8, 0), *add(b, seq=2))
+    weights = before.of(protocol.CutTaken)[0].weights
+    assert weights is not None
+    path = snapshot.snapshot_path(Path(before.hello.snapshots), weights)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(LearnaeError, match="damaged"):
+        run(tmp_path, protocol.Load(str(path), b"base", bytes(32), 5))
+    assert run(tmp_path).final.digest == before.final.digest
 
 
-def test_hello_names_the_genesis(tmp_path: Path, clock: None) -> None:
-    daemon = Daemon()
-    daemon.tell(protocol.Stop())
-    make(tmp_path, daemon).run()
-    hello = daemon.of(protocol.Hello)[0]
-    assert isinstance(hello, protocol.Hello)
+def test_hello_names_the_genesis_and_its_snapshot_is_there(tmp_path: Path) -> None:
+    hello = run(tmp_path).hello
     genesis = Genesis.from_wire(hello.genesis)
     assert genesis.layout.size == hello.parameters
     assert genesis.swarm_id("one") != genesis.swarm_id("two")
-
-
-def test_a_budget_keeps_to_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("learnaed.trainer.worker.time.monotonic", lambda: now)
-    budget = Budget(0.05, random.Random(0))
-    assert budget.allows()
-    with budget:
-        now += 1.0
-    now += 19.9
-    assert not budget.allows()
-    now += 20.2
-    assert budget.allows()
+    assert snapshot.exists(Path(hello.snapshots), genesis.weights)
+    at = learner()
+    assert snapshot.links_of(at.replica.pieces()).cid == genesis.weights
+    assert genesis.rules == at.task.rules
+    assert (hello.base, hello.total, hello.own_seq) == (None, bytes(32), 0)

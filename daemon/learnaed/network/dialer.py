@@ -23,6 +23,8 @@ PARALLEL_DIALS = 4
 DIAL_SECONDS = 6.0
 FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
+# Peers that were connected before are dialled more often while they are few: one of them each second at most.
+LAST_RETRY_MET = 10.0
 # Both sides of a new pair know of each other at the same time: the smaller id dials, the other waits this long.
 POLITE_WAIT = 2.0
 
@@ -48,11 +50,17 @@ class Candidate:
     failures: int = 0
     due: float = math.inf
     dialling: bool = False
+    met: bool = False
+    """It was connected in this run."""
+    proven: set[Address] = field(default_factory=set)
+    """Those that led to the peer, in this run, when they were dialled last."""
 
     def add(self, address: Address, source: Source) -> None:
         self.addresses[address] = max(source, self.addresses.pop(address, source))
         while len(self.addresses) > MAX_ADDRESSES:
-            del self.addresses[min(self.addresses, key=self.addresses.__getitem__)]
+            weakest = min(self.addresses, key=self.addresses.__getitem__)
+            del self.addresses[weakest]
+            self.proven.discard(weakest)
 
     def ordered(self) -> list[Address]:
         """The most trusted first; among equals the newest."""
@@ -67,10 +75,9 @@ class Candidate:
 class Dialer:
     """Keeps connections to all candidates: jittered exponential backoff, few dials at once, never ourselves."""
 
-    def __init__(self, own: str, counters: Counters, blocked: Collection[str], seed: int | None = None) -> None:
+    def __init__(self, own: str, counters: Counters, seed: int | None = None) -> None:
         self._own = own
         self._counters = counters
-        self._blocked = blocked
         self._random = random.Random(seed)
         self._candidates: dict[str, Candidate] = {}
         self._wake = trio.Event()
@@ -109,6 +116,21 @@ class Dialer:
             return self._random.uniform(0.0, 0.1)
         return POLITE_WAIT + self._random.uniform(0.0, 0.5)
 
+    def met(self, peer: str, now: float) -> None:
+        """A connection is up. Had dials to this peer failed, then the network was away: others may be back too."""
+        candidate = self._candidates.get(peer)
+        if candidate is None:
+            return
+        back = candidate.met and candidate.failures > 0
+        candidate.met, candidate.failures = True, 0
+        if not back:
+            return
+        for other in self._candidates.values():
+            if other.met and other.failures:
+                other.failures = 0
+                other.due = min(other.due, now + self._politeness(other))
+        self._wake.set()
+
     def lost(self, peer: str, now: float) -> None:
         """A connection ended: dial again soon, as for a new peer."""
         candidate = self._candidates.get(peer)
@@ -117,13 +139,12 @@ class Dialer:
             self._wake.set()
 
     def worked(self) -> dict[str, list[str]]:
-        """Addresses that led to their peer in this run or were remembered from an earlier one."""
-        found: dict[str, list[str]] = {}
-        for candidate in self._candidates.values():
-            proven = [a for a, source in candidate.addresses.items() if source >= Source.WORKED]
-            if proven:
-                found[candidate.peer] = [str(address.of(candidate.peer)) for address in proven]
-        return found
+        """Addresses that led to their peer in this run, when they were dialled last."""
+        return {
+            candidate.peer: [str(a.of(candidate.peer)) for a in candidate.addresses if a in candidate.proven]
+            for candidate in self._candidates.values()
+            if candidate.proven
+        }
 
     async def run(self, dial: Dial, connected: Collection[str], max_connections: int) -> None:
         """Dial for ever. `dial` connects to one address (with its peer id) or raises NetworkError."""
@@ -144,7 +165,7 @@ class Dialer:
                     await self._wake.wait()
 
     def _wanted(self, candidate: Candidate, connected: Collection[str]) -> bool:
-        return not candidate.dialling and candidate.peer not in connected and candidate.peer not in self._blocked
+        return not candidate.dialling and candidate.peer not in connected
 
     async def _dial(self, candidate: Candidate, dial: Dial) -> None:
         try:
@@ -155,15 +176,23 @@ class Dialer:
                         await dial(address.of(candidate.peer))
                 except (NetworkError, trio.TooSlowError) as error:
                     self._counters.dial_failures += 1
+                    candidate.proven.discard(address)
                     _log.debug("could not reach %s at %s: %s", candidate.peer, address, error)
                 else:
-                    candidate.failures = 0
+                    self.met(candidate.peer, trio.current_time())
                     candidate.add(address, Source.WORKED)
+                    candidate.proven.add(address)
                     break
             else:
                 candidate.failures += 1
         finally:
             candidate.dialling = False
-            wait = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(candidate.failures, 10))
+            wait = min(self._last_retry(candidate), FIRST_RETRY * 2.0 ** min(candidate.failures, 10))
             candidate.due = trio.current_time() + wait * self._random.uniform(0.5, 1.0)
             self._wake.set()
+
+    def _last_retry(self, candidate: Candidate) -> float:
+        if not candidate.met:
+            return LAST_RETRY
+        away = sum(other.met and other.failures > 0 for other in self._candidates.values())
+        return min(LAST_RETRY, max(LAST_RETRY_MET, float(away)))

@@ -59,7 +59,7 @@ class _NoConnector(AutoConnector):
 class GuardedSwarm(Swarm):
     """libp2p's swarm with bounded handshakes, and with inbound slots that are given back when a connection ends."""
 
-    def __init__(self, key: bytes, settings: NetworkSettings, counters: Counters, blocked: set[str]) -> None:
+    def __init__(self, key: bytes, settings: NetworkSettings, counters: Counters) -> None:
         pair = create_new_key_pair(key)
         own = ID.from_pubkey(pair.public_key)
         store = PeerStore()
@@ -85,7 +85,6 @@ class GuardedSwarm(Swarm):
         )
         self.auto_connector = _NoConnector(self)
         self.counters = counters
-        self._blocked = blocked
         self._handshakes = 0
 
     async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Multiaddr) -> None:
@@ -112,9 +111,9 @@ class GuardedSwarm(Swarm):
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         peer = muxed_conn.peer_id
-        if peer == self.self_id or str(peer) in self._blocked:
+        if peer == self.self_id:
             socket_of(muxed_conn).abort()
-            raise SwarmException("a connection to ourselves" if peer == self.self_id else "the peer is blocked")
+            raise SwarmException("a connection to ourselves")
         muxed_conn.swarm = self  # type: ignore[attr-defined]  # where the patches find the counters
         return await super().add_conn(muxed_conn, direction)
 
@@ -209,13 +208,12 @@ class Host:
         settings: NetworkSettings,
         counters: Counters,
         *,
-        blocked: set[str],
         deliver: Deliver,
         on_peer: OnConnection,
     ) -> None:
         patches.apply()
         self.settings = settings
-        self.swarm = GuardedSwarm(key, settings, counters, blocked)
+        self.swarm = GuardedSwarm(key, settings, counters)
         self.streams = GuardedHost(self.swarm)
         self.gossip = Gossip(self.streams, settings, counters, deliver, self.swarm.abort_peer)
         self.connected: set[str] = set()

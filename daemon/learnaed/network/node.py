@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -64,13 +65,12 @@ class Network:
         self._bound: list[Address] = []
         self._on_peer = on_peer
         self._counters = Counters()
-        self._blocked: set[str] = set()
         self._topics: dict[str, OnMessage] = {}
         self._topics_changed = trio.Event()
         self._exchange = Exchange(self._counters)
         self._host: Host | None = None
         self.peer_id = peer_id(bytes(SigningKey(private_key).verify_key))
-        self._dialer = Dialer(self.peer_id, self._counters, self._blocked)
+        self._dialer = Dialer(self.peer_id, self._counters)
         self._given = settings.peer_addresses()
         self._remembered = [address for address in map(_parsed, remembered) if address is not None]
 
@@ -122,7 +122,6 @@ class Network:
             self._key,
             self._settings,
             self._counters,
-            blocked=self._blocked,
             deliver=self._deliver,
             on_peer=self._peer_changed,
         )
@@ -144,8 +143,8 @@ class Network:
                 self._peer_changed(peer, False)
 
     def _peer_changed(self, peer: str, connected: bool) -> None:
-        if not connected:
-            self._dialer.lost(peer, trio.current_time())
+        tell = self._dialer.met if connected else self._dialer.lost
+        tell(peer, trio.current_time())
         try:
             self._on_peer(peer, connected)
         except Exception:
@@ -242,25 +241,21 @@ class Network:
         )
 
     def known_addresses(self) -> dict[str, list[str]]:
-        """Peer id -> multiaddrs that led to it; for the next start's `remembered`."""
+        """Peer id -> multiaddrs that led to it when they were tried last; for the next start's `remembered`."""
         return self._dialer.worked()
 
     def connected(self) -> frozenset[str]:
         """The peers with a live connection."""
         return frozenset(self._host.connected) if self._host is not None else frozenset()
 
-    def block(self, peer: str) -> None:
-        """Close the connections of `peer` and refuse new ones until the node restarts."""
-        self._blocked.add(peer)
-        if self._host is not None and peer in self._host.connected:
-            self._host.swarm.abort_peer(ID.from_base58(peer))
-
     def statistics(self) -> NetworkStatistics:
+        """Figures for the status endpoint."""
         host = self._host
-        return self._counters.snapshot(
+        return NetworkStatistics(
             peers=len(self.connected()),
             connections=len(host.swarm.live()) if host is not None else 0,
             known_peers=len(self._dialer),
+            counters=replace(self._counters, dropped=self._counters.dropped.copy()),
         )
 
 

@@ -82,30 +82,12 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkStatistics:
-    """A moment's counters; bytes are those of the TCP connections, encryption included, IP headers not."""
-
-    peers: int = 0
-    connections: int = 0
-    known_peers: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    messages_published: int = 0
-    messages_received: int = 0
-    requests_sent: int = 0
-    requests_failed: int = 0
-    requests_served: int = 0
-    dials: int = 0
-    dial_failures: int = 0
-    discovered: int = 0
-    host_restarts: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-
-
 @dataclass(slots=True)
 class Counters:
-    """The running counters behind `NetworkStatistics`, shared by the parts of one node's network."""
+    """Running counters, shared by the parts of one node's network.
+
+    Bytes are those of the TCP connections, encryption included, IP headers not.
+    """
 
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -120,21 +102,13 @@ class Counters:
     host_restarts: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def snapshot(self, *, peers: int, connections: int, known_peers: int) -> NetworkStatistics:
-        return NetworkStatistics(
-            peers=peers,
-            connections=connections,
-            known_peers=known_peers,
-            bytes_sent=self.bytes_sent,
-            bytes_received=self.bytes_received,
-            messages_published=self.messages_published,
-            messages_received=self.messages_received,
-            requests_sent=self.requests_sent,
-            requests_failed=self.requests_failed,
-            requests_served=self.requests_served,
-            dials=self.dials,
-            dial_failures=self.dial_failures,
-            discovered=self.discovered,
-            host_restarts=self.host_restarts,
-            dropped=dict(self.dropped),
-        )
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatistics:
+    """Figures for the status endpoint."""
+
+    peers: int
+    connections: int
+    known_peers: int
+    counters: Counters
+    """A copy: it stays as it was at that moment."""

@@ -28,6 +28,20 @@ _GAUGES = (
     ("ledger_updates", ("ledger", "updates"), "Updates in the ledger"),
     ("ledger_authors", ("ledger", "authors"), "Nodes that authored updates in the ledger"),
     ("ledger_missing", ("ledger", "missing"), "Announced updates whose payload is still being fetched"),
+    ("ledger_clipped", ("ledger", "clipped"), "Updates above the pruned part of the log that count by a part only"),
+    ("ledger_floor", ("ledger", "floor"), "Interval up to which the log is pruned"),
+    ("cuts_settled", ("cuts", "settled", "index"), "Interval of the newest settled cut"),
+    ("cuts_newest", ("cuts", "newest", "index"), "Interval of the newest cut taken here"),
+    ("cuts_votes", ("cuts", "votes"), "Nodes that attest the newest cut taken here"),
+    ("cuts_electorate", ("cuts", "electorate"), "Nodes that may attest it"),
+    ("snapshots_held", ("snapshots", "held"), "Snapshots on disk"),
+    ("snapshot_fetched_bytes", ("snapshots", "fetching", "done"), "Bytes here of the snapshot that is being fetched"),
+    ("snapshot_size_bytes", ("snapshots", "fetching", "size"), "Size of the snapshot that is being fetched"),
+    ("clock_offset_seconds", ("clock_offset",), "By how much the swarm's clock is ahead of this PC's"),
+    ("trainer_exchange_seconds", ("trainer", "exchange_seconds"), "Time of a recent round in all but local steps"),
+    ("trainer_training_seconds", ("trainer", "training_seconds"), "Time of a recent round in local steps"),
+    ("trainer_slots_per_round", ("trainer", "slots_per_round"), "Slots that a round spans"),
+    ("store_bytes", ("store", "bytes"), "Size of the database"),
     ("network_peers", ("network", "peers"), "Connected peers"),
 )
 _COUNTERS = (
@@ -35,6 +49,7 @@ _COUNTERS = (
     ("trainer_steps", ("trainer", "steps"), "Own training steps"),
     ("trainer_samples", ("trainer", "samples"), "Own training samples"),
     ("trainer_restarts", ("trainer", "restarts"), "Times that the trainer process was restarted"),
+    ("cuts_adopted", ("cuts", "adopted"), "Times that this node went over to the weights of others"),
     ("network_sent_bytes", ("network", "bytes_sent"), "Bytes sent to peers"),
     ("network_received_bytes", ("network", "bytes_received"), "Bytes received from peers"),
 )

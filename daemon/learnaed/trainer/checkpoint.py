@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,30 +13,18 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from learnae.errors import LearnerError, StoreError, WireError
-from learnae.protocol import RoundDone
-from learnae.vector import VersionVector
+from learnae.errors import LearnerError, StoreError
+from learnaed.trainer.books import Books
 
 if TYPE_CHECKING:
     from learnae.learner import Learner
 
 FILE_NAME = "trainer.safetensors"
-_OUTBOX = "outbox"
+FORMAT = 2
+_BOOKS = "books"
 
 
-@dataclass(slots=True)
-class Checkpoint:
-    """What the trainer keeps beside the learner's own state."""
-
-    applied: VersionVector
-    """The updates that are in the replica."""
-    rounds: int = 0
-    outbox: RoundDone | None = None
-    """An encoded round that the daemon has not accepted yet. It is handed in again after a restart; the daemon
-    recognises it if it had been stored, so that it counts exactly once."""
-
-
-def save_checkpoint(directory: Path, learner: Learner, saved: Checkpoint) -> None:
+def save_checkpoint(directory: Path, learner: Learner, books: Books) -> None:
     """Replace the checkpoint; a crash leaves the old or the new one.
 
     Raises:
@@ -46,10 +33,8 @@ def save_checkpoint(directory: Path, learner: Learner, saved: Checkpoint) -> Non
     path = directory / FILE_NAME
     draft = path.with_suffix(".new")
     arrays = dict(learner.state())
-    extra = cbor2.dumps(saved.outbox and [getattr(saved.outbox, name) for name in RoundDone.__slots__])
-    arrays[_OUTBOX] = np.frombuffer(extra, np.uint8)
-    about = {"genesis": learner.genesis_digest.hex(), "applied": saved.applied.to_wire(), "rounds": saved.rounds}
-    metadata = {"learnae": json.dumps(about, default=bytes.hex)}
+    arrays[_BOOKS] = np.frombuffer(cbor2.dumps(books.to_wire()), np.uint8)
+    metadata = {"learnae": json.dumps({"format": FORMAT, "genesis": learner.genesis_digest.hex()})}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         save_file(arrays, draft, metadata)
@@ -66,28 +51,36 @@ def save_checkpoint(directory: Path, learner: Learner, saved: Checkpoint) -> Non
 
 
 def set_aside(directory: Path) -> None:
-    """Rename a damaged checkpoint, so that the next start does not stumble over it again."""
+    """Rename a checkpoint that is of no use, so that the next start does not stumble over it again."""
     path = directory / FILE_NAME
-    path.replace(path.with_suffix(".damaged"))
+    path.replace(path.with_suffix(".aside"))
 
 
-def load_checkpoint(directory: Path, learner: Learner) -> Checkpoint | None:
-    """Bring the learner to its saved state; None, with the learner untouched, if there is none for this model."""
+def load_checkpoint(directory: Path, learner: Learner) -> Books | None:
+    """Bring the learner to its saved state; None, with the learner untouched, if there is none for this model.
+
+    Raises:
+        LearnerError: the checkpoint is damaged or of another version of learnae; the learner is then of no use.
+    """
     path = directory / FILE_NAME
     if not path.exists():
         return None
     try:
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["learnae"])
+            written = about.get("format", 1)
+            if written != FORMAT:
+                raise LearnerError(
+                    f"the trainer's state in {path} is in format {written}, which another version of learnae wrote; "
+                    f"this one uses format {FORMAT}. The model is rebuilt from the updates in the ledger"
+                )
             if about["genesis"] != learner.genesis_digest.hex():
                 return None
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        outbox = cbor2.loads(arrays.pop(_OUTBOX).tobytes())
-        rows = [[bytes.fromhex(row[0]), *row[1:]] for row in about["applied"]]
-        saved = Checkpoint(VersionVector.from_wire(rows), about["rounds"], outbox and RoundDone(*outbox))
-    except (OSError, SafetensorError, WireError, KeyError, TypeError, ValueError) as error:
+        books = Books.from_wire(cbor2.loads(arrays.pop(_BOOKS).tobytes()))
+    except (OSError, SafetensorError, cbor2.CBORError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise LearnerError(
             f"the trainer's state in {path} is damaged ({error}); the model is rebuilt from the updates in the ledger"
         ) from error
     learner.load_state(arrays)
-    return saved
+    return books

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -13,7 +14,6 @@ import trio
 
 from learnae import protocol
 from learnae.errors import LearnaeError, TaskError
-from learnae.vector import UpdateId
 from learnaed import logs
 
 STOP_SECONDS = 3.0
@@ -25,7 +25,16 @@ _STEADY = 60.0
 
 log = logs.get("trainer")
 
-Item = protocol.TrainerMessage | UpdateId
+Send = Callable[[protocol.TrainerMessage], Awaitable[None]]
+Unit = Callable[[Send], Awaitable[None]]
+"""Sends messages that belong together, an update and its pieces for instance. It is called when the process is ready
+to take them, so that payloads do not pile up in memory, and nothing else is sent in between."""
+Item = protocol.TrainerMessage | Unit
+
+
+class Undeliverable(LearnaeError):
+    """Raised by a unit that cannot be sent as a whole any more: the process is started again, with a state to match,
+    unless nothing of the unit was sent and it was taken back meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,6 @@ class Trainer:
 
     Args:
         setup: what to train.
-        load: makes the `Add` of a stored update; called when the process is ready to take it, so that payloads do not
-            pile up in memory.
         hear: takes each message of the process, in order.
         lost: called when the process has ended without being asked to.
         command: what to start.
@@ -55,37 +62,49 @@ class Trainer:
         self,
         setup: protocol.Setup,
         *,
-        load: Callable[[UpdateId], Awaitable[protocol.Add]],
         hear: Callable[[protocol.TrainerMessage], Awaitable[None]],
         lost: Callable[[], None],
         command: Sequence[str] = WORKER,
     ) -> None:
         self._setup = setup
-        self._load = load
         self._hear = hear
         self._lost = lost
         self._command = command
         self._process: trio.Process | None = None
         self._items: deque[Item] = deque()
+        self._taken_back = False  # the unit under way, if there is one
+        self.life = 0
+        """Counts the processes: which one said something, for `begin`."""
         self._ready = False
         self._wake = trio.Event()
         self._stopping = False
         self._ended = trio.Event()
         self._restarts = 0
+        self._error: str | None = None
+        """Why this process ends, as far as it is known."""
         self._last_error: str | None = None
 
     # --- what the driver calls
 
-    def begin(self) -> None:
-        """The process has said hello and the driver has taken note: what is told from here on is for this process."""
-        self._items.clear()
-        self._ready = True
+    def begin(self, life: int | None = None) -> None:
+        """The process has said hello and the driver has taken note: what is told from here on is for this process.
+
+        It may have ended since it said hello; then nothing is told to the next one before that has done so, too.
+        """
+        if life in (None, self.life) and self._process is not None:
+            self._items.clear()
+            self._ready = True
 
     def tell(self, item: Item) -> None:
-        """Queue a message, or the id of a stored update, for the process; dropped while there is none."""
+        """Queue a message or a unit for the process; dropped while there is none."""
         if self._ready:
             self._items.append(item)
             self._wake.set()
+
+    def forget_units(self) -> None:
+        """Take back the units that wait, or are about to be sent: what they are about is not wanted any more."""
+        self._taken_back = True
+        self._items = deque(item for item in self._items if not callable(item))
 
     async def stop(self) -> None:
         """Ask the process to save its state and exit; kill it after three seconds, or at once while it still loads."""
@@ -114,6 +133,7 @@ class Trainer:
         crashes = 0
         while not self._stopping:
             started = trio.current_time()
+            self._error = None
             await self._live()
             if self._stopping:
                 break
@@ -136,6 +156,7 @@ class Trainer:
     # --- one life of the process
 
     async def _live(self) -> None:
+        self.life += 1
         self._ready = False
         self._items.clear()
         try:
@@ -154,9 +175,8 @@ class Trainer:
         finally:
             with trio.CancelScope(shield=True):
                 await self._reap(process)
-        code = process.returncode
-        if not self._stopping and code:
-            self._last_error = self._last_error or f"the process ended with code {code}"
+        if not self._stopping:
+            self._last_error = self._error or _how_it_ended(process.returncode)
         if fatal is not None and not self._stopping:
             raise fatal
 
@@ -185,16 +205,36 @@ class Trainer:
                 await pipe.aclose()
 
     async def _send_all(self, process: trio.Process) -> None:
-        assert process.stdin is not None
+        pipe = process.stdin
+        assert pipe is not None
+
+        sent = 0
+
+        async def send(message: protocol.TrainerMessage) -> None:
+            nonlocal sent
+            sent += 1
+            await pipe.send_all(protocol.to_frame(message))
+
+        async def send_unit(unit: Unit) -> None:
+            before, self._taken_back = sent, False
+            try:
+                await unit(send)
+            except Undeliverable:
+                if not self._taken_back or sent > before:
+                    raise
+
         try:
-            await process.stdin.send_all(protocol.to_frame(self._setup))
+            await send(self._setup)
             while True:
                 while self._items:
                     item = self._items.popleft()
-                    message = await self._load(item) if isinstance(item, tuple) else item
-                    await process.stdin.send_all(protocol.to_frame(message))
+                    await (send_unit(item) if callable(item) else send(item))
                 self._wake = trio.Event()
                 await self._wake.wait()
+        except Undeliverable as error:
+            self._error = str(error)
+            process.kill()  # Half of a unit may have been sent.
+            await trio.sleep_forever()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # The process is gone; the reading side sees that too and ends this life.
             await trio.sleep_forever()
@@ -203,16 +243,15 @@ class Trainer:
         assert process.stdout is not None
         frames = protocol.FrameReader()
         fatal = None
-        self._last_error = None
         async for data in process.stdout:
             try:
                 messages = list(frames.feed(bytes(data)))
             except LearnaeError as error:
-                self._last_error = str(error)
+                self._error = str(error)
                 break
             for message in messages:
                 if isinstance(message, protocol.Failed):
-                    self._last_error = message.message
+                    self._error = message.message
                     for line in message.traceback.splitlines():
                         log.error(line)
                     fatal = TaskError(message.message) if message.fatal else None
@@ -227,3 +266,11 @@ class Trainer:
             for line in lines:
                 log.info("trainer says", text=line.decode(errors="replace")[:1000])
             rest = rest[-4096:]
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"the process ended with code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"the process was killed ({name}){hint}"

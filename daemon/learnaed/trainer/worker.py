@@ -7,79 +7,36 @@ to standard error. When the input ends, the daemon is gone and so is this proces
 from __future__ import annotations
 
 import os
-import queue
 import random
 import sys
-import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
-from learnae import protocol
+from learnae import protocol, snapshot
 from learnae.errors import ConfigError, DataError, LayoutError, LearnaeError, LearnerError, StoreError, TaskError
 from learnae.genesis import Genesis
-from learnae.vector import VersionVector
-from learnaed.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside
+from learnaed.trainer.books import Books
+from learnaed.trainer.checkpoint import load_checkpoint, save_checkpoint, set_aside
+from learnaed.trainer.pace import Budget, Meter, Pace, Rate, Spent
+from learnaed.trainer.pipe import Pipe
+from learnaed.trainer.updates import Updates
 
-_GRACE = 3.0
-"""Seconds between the daemon's end and ours, for a step that does not return."""
 _REPORT_EVERY = 1.0
 _OVERHEAD = 0.05
-"""Most of the time that checkpoints, and that evaluations, may take."""
+"""Most of the time that checkpoints, evaluations, and figures of the replica may take, each."""
 _SETUP_WAIT = 30.0
 _NICENESS = 10
 """The PC is somebody's, and the daemon's answers must not wait behind a training step."""
 
 
-class Pipe:
-    """The line to the daemon: a thread reads, so that a long step never blocks the other end."""
-
-    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
-        self._source, self._sink = source, sink
-        self._inbox: queue.SimpleQueue[protocol.TrainerMessage | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, name="daemon-pipe", daemon=True).start()
-
-    def _read(self) -> None:
-        frames = protocol.FrameReader()
-        try:
-            while data := os.read(self._source.fileno(), 1 << 20):
-                for message in frames.feed(data):
-                    self._inbox.put(message)
-        except (OSError, LearnaeError) as error:
-            sys.stderr.write(f"the daemon's line broke: {error}\n")
-        self._inbox.put(None)
-        time.sleep(_GRACE)
-        os._exit(0)
-
-    def receive(self, timeout: float) -> protocol.TrainerMessage | None:
-        """The next message, or None after `timeout` seconds.
-
-        Raises:
-            EOFError: the daemon is gone.
-        """
-        try:
-            message = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
-        except queue.Empty:
-            return None
-        if message is None:
-            raise EOFError
-        return message
-
-    def send(self, message: protocol.TrainerMessage) -> None:
-        """Send a message; raises EOFError if the daemon is gone."""
-        try:
-            self._sink.write(protocol.to_frame(message))
-            self._sink.flush()
-        except BrokenPipeError as error:
-            raise EOFError from error
-
-
 class Worker:
     """Drives a `Learner` through slots and rounds.
 
-    A round starts with a slot and ends when its steps are done or the slot is over. It is then encoded, saved as the
-    outbox and handed in. Only when the daemon has stored it is it added to the own replica, like anybody's update.
+    A round starts with a slot and ends when its steps are done or its last slot is over. It is then encoded, saved as
+    the outbox and handed in. Only when the daemon has stored it is it added to the own replica, like anybody's update.
+    What the daemon says is carried out between two local steps.
     """
 
     def __init__(self, pipe: Pipe, setup: protocol.Setup) -> None:
@@ -92,59 +49,70 @@ class Worker:
 
             torch.set_num_threads(setup.threads)
         self._pipe = pipe
-        self._task = load_task(setup.task, Path(setup.data) if setup.data else None)
-        self._shard = Shard.parse(setup.shard, alpha=setup.skew)
-        self._author = setup.author
-        self._learner = Learner(self._task, self._shard, seed=setup.seed)
+        task = load_task(setup.task, Path(setup.data) if setup.data else None)
+        shard = Shard.parse(setup.shard, alpha=setup.skew)
+        self._learner = Learner(task, shard, seed=setup.seed)
         self._genesis = Genesis(
             self._learner.layout,
             self._learner.exponents,
-            self._learner.genesis_digest,
-            float(self._task.slot_seconds),
-            self._task.round_steps,
+            snapshot.links_of(self._learner.replica.pieces()).cid,
+            float(task.slot_seconds),
+            task.round_steps,
+            task.rules,
         )
         # A replica is the sum of one swarm's updates: each swarm has a state of its own.
         self._path = Path(setup.directory) / self._genesis.swarm_id(setup.topic).hex()[:16]
+        self._snapshots = self._path / "snapshots"
+        self._keep_genesis()
         try:
-            self._saved = load_checkpoint(self._path, self._learner) or Checkpoint(VersionVector())
+            self._books = load_checkpoint(self._path, self._learner) or Books()
         except LearnerError as error:
-            self._warn(f"{error}; it was moved aside")
+            self._warn(f"{error}; the file was moved aside")
             set_aside(self._path)
-            self._learner = Learner(self._task, self._shard, seed=setup.seed)
-            self._saved = Checkpoint(VersionVector())
+            self._learner = Learner(task, shard, seed=setup.seed)
+            self._books = Books()
+        self._updates = Updates(self._learner, self._books, setup.author, self._snapshots, pipe.send)
         self._slot_seconds = self._genesis.slot_seconds
         self._mode = "pause"
         self._share = 1.0
-        self._accepted: list[tuple[bytes, int]] = []
         self._finished = False
         self._stopping = False
-        self._round_slot = -1
+        self._slots = range(0)  # of the current round
+        self._pace = Pace(self._slot_seconds)
+        self._meter = Meter()
+        self._spent = Spent()
         self._rate = Rate()
         jitter = random.Random(f"{setup.shard} {setup.seed}")
         self._evaluations = Budget(_OVERHEAD, jitter)
         self._checkpoints = Budget(_OVERHEAD, jitter)
+        self._figures = Budget(_OVERHEAD, jitter)
         self._next_report = 0.0
         self._loss: float | None = None
         self._metrics: dict[str, float] = {}
         self._averaged: dict[str, float] = {}
+        self._digest = b""
+        self._alarms: list[str] = []
 
     def run(self) -> None:
         """Train until the daemon says stop or goes away."""
         # Data are read and errors in user code come up now, not in the middle of the first round.
         self._learner.warm_up()
         self._evaluate()
-        layout = self._learner.layout
         self._pipe.send(
             protocol.Hello(
                 genesis=self._genesis.to_wire(),
-                applied=self._saved.applied.to_wire(),
-                parameters=layout.size,
-                local=len(layout.local),
-                rounds=self._saved.rounds,
+                base=self._books.base,
+                total=self._books.total,
+                applied=self._books.rows(),
+                own_seq=self._books.own_seq,
+                snapshots=str(self._snapshots),
+                parameters=self._learner.layout.size,
+                local=len(self._learner.layout.local),
+                rounds=self._books.rounds,
             )
         )
-        if self._saved.outbox is not None:
-            self._hand_in(self._saved.outbox)
+        if self._books.outbox is not None:
+            self._hand_in(replace(self._books.outbox, loads=self._updates.loads))
         while True:
             self._report()
             self._handle_messages(0)
@@ -157,11 +125,12 @@ class Worker:
                 self._pipe.send(protocol.Finished())
             elif self._mode != "train" or self._finished:
                 self._handle_messages(1.0)
-            elif self._slot() == self._round_slot:
+            elif self._slot() in self._slots:
                 self._idle_until_slot_ends()
             else:
-                # What came in since the last round is in the replica: this is what the whole swarm made of that slot.
-                self._learner.tick_average()
+                with self._meter.spend("exchange"):
+                    # What came in since the last round is in the replica: what the whole swarm made of those slots.
+                    self._learner.tick_average()
                 self._round()
         self._save()
 
@@ -171,21 +140,33 @@ class Worker:
         return int(time.time() // self._slot_seconds)
 
     def _round(self) -> None:
-        slot = self._round_slot = self._slot()
-        steps = 0
-        while not steps or (self._slot() == slot and steps != self._genesis.round_steps):
-            self._loss = self._learner.step()
-            self._rate.add(self._learner.round_samples)
-            steps += 1
-            self._report()
-            self._handle_messages(0)
+        first = slot = self._slot()
+        self._slots = range(first, self._pace.last_slot(first) + 1)
+        steps, stepped = 0, False
+        while not stepped or self._slot() in self._slots:
+            if slot != (now := self._slot()):
+                slot, steps = now, 0
+            if steps != self._genesis.round_steps:
+                with self._meter.spend("training"):
+                    self._loss = self._learner.step()
+                self._rate.add(self._learner.round_samples)
+                steps, stepped = steps + 1, True
+                self._report()
+                self._handle_messages(0)
+            elif slot == self._slots[-1]:
+                break
+            else:
+                self._idle_until_slot_ends()
             if self._stopping or self._mode == "pause":
                 return
-        self._close_round()
-        if self._evaluations.allows():
-            with self._evaluations:
-                self._evaluate()
-            self._report(at_once=True)
+        with self._meter.spend("exchange"):
+            self._close_round()
+            if self._evaluations.allows():
+                with self._evaluations:
+                    self._evaluate()
+                self._report(at_once=True)
+        self._spent = self._meter.take()
+        self._pace.note(self._spent.exchange)
 
     def _close_round(self) -> None:
         try:
@@ -193,16 +174,17 @@ class Worker:
         except LearnerError as error:
             self._warn(str(error))
             return
-        self._saved.rounds += 1
+        self._books.rounds += 1
         message = protocol.RoundDone(
             parts=finished.parts,
             samples=finished.samples,
             share=self._share,
             norm=finished.norm,
             loss=finished.loss,
-            after=self._saved.applied.contiguous(self._author),
+            after=self._books.own_seq,
+            loads=self._updates.loads,
         )
-        self._saved.outbox = message
+        self._books.outbox = message
         if self._checkpoints.allows():
             with self._checkpoints:
                 self._save()
@@ -210,21 +192,14 @@ class Worker:
         self._report(at_once=True)
 
     def _hand_in(self, message: protocol.RoundDone) -> None:
-        self._accepted.clear()
+        """Wait until the daemon has accepted the round, carrying out what else it says."""
+        self._updates.waiting = True
         self._pipe.send(message)
-        while not self._accepted:
+        while self._updates.waiting and not self._stopping:
             self._handle_messages(1.0)
-            if self._stopping:
-                return
-        # After a crash the update may have come back as an ordinary one already.
-        if self._saved.applied.add(*self._accepted[-1]):
-            self._learner.accept(message.parts, message.samples)
-        else:
-            self._learner.restart_round()
-        self._saved.outbox = None
 
     def _idle_until_slot_ends(self) -> None:
-        left = (self._round_slot + 1) * self._slot_seconds - time.time()
+        left = self._slot_seconds - time.time() % self._slot_seconds
         self._handle_messages(min(max(left, 0.001), 1.0))
 
     # --- messages
@@ -232,16 +207,15 @@ class Worker:
     def _handle_messages(self, timeout: float) -> None:
         """Handle all that is here; wait up to `timeout` seconds for the first."""
         while (message := self._pipe.receive(timeout)) is not None:
-            self._handle(message)
+            with self._meter.spend("exchange"):
+                self._handle(message)
             timeout = 0
 
     def _handle(self, message: protocol.TrainerMessage) -> None:
         match message:
-            case protocol.Add():
-                self._add(message)
-            case protocol.Accepted():
-                self._accepted.append((message.author, message.seq))
             case protocol.SetMode():
+                if message.mode == "train" != self._mode:
+                    self._meter.take()  # What a pause was spent on says nothing about rounds.
                 self._mode = message.mode
                 self._finished = self._finished and message.mode == "finish"
             case protocol.SetShare():
@@ -252,20 +226,26 @@ class Worker:
                 self._report(final=True)
             case protocol.Stop():
                 self._stopping = True
+            case protocol.Load():
+                self._updates.handle(message)
+                self._save()
             case _:
-                raise LearnaeError(f"the daemon sent {type(message).__name__}, which is not for trainers")
-
-    def _add(self, message: protocol.Add) -> None:
-        if not self._saved.applied.add(message.author, message.seq):
-            return
-        if not self._learner.apply(message.parts, message.samples):
-            self._pipe.send(protocol.Void(message.author, message.seq))
+                if not self._updates.handle(message):
+                    raise LearnaeError(f"the daemon sent {type(message).__name__}, which is not for trainers")
 
     # --- state and figures
 
+    def _keep_genesis(self) -> None:
+        """The initial weights as a snapshot, for nodes that start from others and come over."""
+        try:
+            if not snapshot.exists(self._snapshots, self._genesis.weights):
+                snapshot.write(self._snapshots, self._learner.replica.pieces())
+        except StoreError as error:
+            self._warn(str(error))
+
     def _save(self) -> None:
         try:
-            save_checkpoint(self._path, self._learner, self._saved)
+            save_checkpoint(self._path, self._learner, self._books)
         except StoreError as error:
             self._warn(str(error))
 
@@ -282,9 +262,12 @@ class Worker:
             return
         self._next_report = now + _REPORT_EVERY
         learner = self._learner
+        if final or self._figures.allows():
+            with self._figures:
+                self._digest, self._alarms = learner.replica.digest(), learner.replica.alarms()
         self._pipe.send(
             protocol.Report(
-                rounds=self._saved.rounds,
+                rounds=self._books.rounds,
                 steps=learner.steps,
                 samples=learner.samples,
                 samples_per_second=self._rate.samples_per_second(),
@@ -292,68 +275,14 @@ class Worker:
                 loss=self._loss,
                 metrics=self._metrics,
                 averaged=self._averaged,
-                digest=learner.replica.digest(),
-                alarms=list(learner.statistics().alarms),
+                digest=self._digest,
+                alarms=self._alarms,
+                training_seconds=self._spent.training,
+                exchange_seconds=self._spent.exchange,
+                slots_per_round=self._pace.slots,
                 final=final,
             )
         )
-
-
-class Rate:
-    """Steps and samples per second over the last ten seconds or so."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._steps = 0
-        self._samples = 0
-        self._seen = 0
-        self._last = (0.0, 0.0)
-
-    def add(self, round_samples: int) -> None:
-        """A step was done; `round_samples` counts from the round's start."""
-        self._samples += round_samples - self._seen if round_samples >= self._seen else round_samples
-        self._seen = round_samples
-        self._steps += 1
-
-    def _measure(self) -> tuple[float, float]:
-        elapsed = time.monotonic() - self._started
-        if elapsed >= 10.0 or not any(self._last):
-            self._last = (self._samples / max(elapsed, 1e-3), self._steps / max(elapsed, 1e-3))
-        if elapsed >= 10.0:
-            self._started, self._steps, self._samples = time.monotonic(), 0, 0
-        return self._last
-
-    def samples_per_second(self) -> float:
-        """Training samples per second."""
-        return self._measure()[0]
-
-    def steps_per_second(self) -> float:
-        """Local steps per second."""
-        return self._measure()[1]
-
-
-class Budget:
-    """Keeps an activity to a part of the time: after a run of t seconds it rests for t / part, or up to twice as long.
-
-    The jitter sees to it that the nodes of a swarm, several of which may be on one PC, do not all do it at once.
-    """
-
-    def __init__(self, part: float, jitter: random.Random) -> None:
-        self._part = part
-        self._jitter = jitter
-        self._next = 0.0
-        self._began = 0.0
-
-    def allows(self) -> bool:
-        """Whether it is time again."""
-        return time.monotonic() >= self._next
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        now = time.monotonic()
-        self._next = now + (now - self._began) / self._part * self._jitter.uniform(1.0, 2.0)
 
 
 def _explained(error: BaseException, task: str) -> tuple[str, str]:

@@ -1,0 +1,143 @@
+"""Why and how a node goes over to what others hold: another cut, history or genesis; part of the coordinator."""
+
+from __future__ import annotations
+
+from learnae.coordinator import adoption
+from learnae.coordinator.actions import Action, Drop, GoOver, KeepCut, Notice, Settle
+from learnae.coordinator.adoption import Goal
+from learnae.coordinator.history import History
+from learnae.coordinator.memory import Memory
+from learnae.coordinator.peers import Peer
+from learnae.ledger import Kept, Ledger
+from learnae.manifest import Manifest
+from learnae.wire import CutId
+
+
+class Crossing:
+    """Finds the reasons, and changes everything over when all that is needed is on disk."""
+
+    def __init__(self, memory: Memory, history: History) -> None:
+        self._memory = memory
+        self._history = history
+        self._curious: CutId | None = None
+
+    def follow(self, members: list[Peer], now: float) -> list[Action]:
+        """Find reasons to go over to what others have, and do it when all is here."""
+        memory = self._memory
+        assert memory.ledger is not None
+        memory.adoption.pursue(self._reason(members, now), now)
+        goal = memory.adoption.goal
+        if goal is None:
+            curious = self._curious
+            holders = [p.key for p in members if curious is not None and p.can_be_asked(now) and p.attests(curious)]
+            return memory.cuts.fetch(curious.cid, holders, now) if curious is not None else []
+        holders = [
+            peer.key
+            for peer in memory.peers
+            if peer.can_be_asked(now)
+            and peer.heartbeat is not None
+            and peer.heartbeat.swarm == goal.swarm
+            and (goal.cut is None or peer.attests(goal.cut))
+        ]
+        actions, manifest, complete = memory.adoption.due(memory.cuts, holders, memory.snapshots.__contains__, now)
+        if complete:
+            actions += self._go_over(goal, manifest, now)
+        return actions
+
+    def _reason(self, members: list[Peer], now: float) -> Goal | None:
+        """Why to go over to another cut or swarm now, if so."""
+        memory = self._memory
+        assert memory.ledger is not None and memory.genesis is not None
+        ledger, lasting = memory.ledger, memory.adoption.lasting
+        if memory.lost:
+            settled = memory.cuts.newest_settled()
+            found = adoption.most_attested(members, -1) or (settled[-1] if settled else None)
+            return Goal("the own weights are lost", ledger.swarm, memory.genesis, found)
+        cut = self._other_side(members, now)
+        if cut is not None:
+            return Goal("the swarm had parted, and the other side has done more", ledger.swarm, memory.genesis, cut)
+        # The trainer must be up: what it holds decides whether anything is missing.
+        newest = adoption.most_attested([p for p in members if memory.cuts.votes(p.key)], ledger.closed)
+        # Most of those who could tell: a single member may claim anything.
+        voters = [p.heartbeat for p in members if p.connected and p.heartbeat and memory.cuts.votes(p.key)]
+        judges = [beat for beat in voters if beat.settled]
+        memory.behind = 2 * sum(beat.floor > ledger.closed for beat in judges) > len(judges)
+        if newest is not None and lasting("behind", holds=memory.behind, now=now):
+            why = "the others have settled far more than this node has"
+            return Goal(why, ledger.swarm, memory.genesis, newest)
+        if newest is not None and lasting("beyond", holds=memory.beyond, now=now):
+            why = "most others hold other weights, or another history"
+            return Goal(why, ledger.swarm, memory.genesis, newest)
+        return self._other_genesis(members, now)
+
+    def _other_side(self, members: list[Peer], now: float) -> CutId | None:
+        """The newest cut of those who settled another history, if they have done more than this side."""
+        memory = self._memory
+        assert memory.ledger is not None
+        ours, theirs = adoption.parted(memory.ledger, members)
+        cut = adoption.most_attested(theirs, -1)
+        newest = memory.cuts.settled[max(memory.cuts.settled)] if memory.cuts.settled else None
+        self._curious = None
+        if cut is None or newest is None:
+            return None
+        manifest = memory.cuts.known(cut.cid)
+        if manifest is None:
+            self._curious = cut
+            return None
+        here = {memory.author, *(peer.key for peer in ours)}
+        worse = adoption.heavier(here, newest, {peer.key for peer in theirs}, manifest)
+        return cut if memory.adoption.lasting("parted", holds=worse, now=now) else None
+
+    def _other_genesis(self, members: list[Peer], now: float) -> Goal | None:
+        memory = self._memory
+        assert memory.ledger is not None and memory.genesis is not None
+        swarms: dict[bytes, list[Peer]] = {}
+        for peer in memory.peers:
+            beat = peer.heartbeat
+            if beat is None or beat.swarm in (None, memory.ledger.swarm) or not peer.live(now, memory.settings.expiry):
+                continue
+            known = peer.genesis is not None and peer.genesis.swarm_id(memory.topic) == beat.swarm
+            if known and peer.genesis is not None and memory.genesis.differs_only_in_weights(peer.genesis):
+                swarms.setdefault(peer.genesis.swarm_id(memory.topic), []).append(peer)
+        for swarm, peers in sorted(swarms.items()):
+            wins = adoption.better_genesis(memory.ledger.swarm, len(memory.ledger), len(members), swarm, peers)
+            if memory.adoption.lasting(f"genesis {swarm.hex()}", holds=wins, now=now):
+                pruned = all(peer.heartbeat is not None and peer.heartbeat.floor >= 0 for peer in peers)
+                cut = adoption.most_attested(peers, -1) if pruned else None
+                genesis = peers[0].genesis
+                assert genesis is not None
+                return Goal("others on the topic started from other weights and have done more", swarm, genesis, cut)
+        return None
+
+    def _go_over(self, goal: Goal, manifest: Manifest | None, now: float) -> list[Action]:
+        """Everything is on disk: change to the goal, keep what can be kept, replay it."""
+        memory = self._memory
+        assert memory.ledger is not None and memory.own_genesis is not None
+        old = memory.ledger
+        actions: list[Action] = [
+            Notice("warning" if len(old) else "info", f"going over to a cut of others: {goal.reason}")
+        ]
+        if not memory.steering.ready:
+            return []
+        if goal.swarm != old.swarm:
+            own = memory.own_genesis.swarm_id(memory.topic)
+            actions.append(GoOver(own, goal.swarm, goal.genesis))
+            actions += self._history.open(goal.genesis, Kept(), now)
+        if manifest is not None:
+            ledger = Ledger(goal.swarm, goal.genesis.rules, manifest, memory.tolerance(goal.genesis))
+            gone = tuple(old.entries()) if goal.swarm == old.swarm else ()
+            memory.ledger = ledger
+            memory.cuts.reset([manifest])
+            memory.fetcher.forget()
+            memory.repair.record(ledger.digest)
+            actions += [KeepCut(goal.swarm, manifest.id, manifest.encode()), Settle(goal.swarm, manifest.id)]
+            if gone:
+                actions.append(Drop(goal.swarm, gone))
+            actions.append(self._history.prune_store(manifest))
+        memory.adoption.reached()
+        memory.steering.caught_up = False
+        memory.joined_at = now
+        for peer in memory.members(now):
+            if peer.connected:
+                memory.repair.ask(peer.key, now)
+        return [*actions, *self._history.load(manifest)]
