@@ -31,6 +31,7 @@ class Interval:
     norm: float
     """Median (the lower one) of the updates' norms, in weight units, without those that are zero; 0 if all are."""
     samples: int
+    """Median (the lower one) of the samples behind an update."""
     loss: float | None
     """Mean of the authors' training losses."""
 
@@ -73,7 +74,7 @@ class Manifest:
     """Sum of the digests of all updates since genesis, modulo 2**256 (32 bytes)."""
     updates: int
     samples: int
-    """Of all updates since genesis."""
+    """Of all updates since genesis, each counted up to a multiple of what was usual."""
     weights: bytes
     """CID of the snapshot."""
     size: int

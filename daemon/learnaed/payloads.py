@@ -12,7 +12,6 @@ from learnae.cid import raw_cid
 from learnae.coordinator import actions, events
 from learnae.ledger import Entry
 from learnae.peer import short
-from learnae.vector import UpdateId
 from learnae.wire import Part, Update
 from learnaed.asker import BLOCKS_AT_ONCE, Asker
 from learnaed.patience import RETRY_SECONDS, Patience
@@ -46,7 +45,7 @@ class Payloads:
         self._notify = notify
         self._damaged: set[bytes] = set()
         self._loads = 0
-        self._complete: dict[UpdateId, tuple[bytes, ...]] = {}
+        self._complete: dict[bytes, tuple[bytes, ...]] = {}
 
     # --- in
 
@@ -74,16 +73,16 @@ class Payloads:
             if len(good) < len(blocks):
                 return self._fetched(wanted, lied=any(raw_cid(block) != part.cid for part, block in pairs))
             missing = missing[len(blocks) :]
-        self._complete[wanted.update] = tuple(part.cid for part in wanted.parts)
+        self._complete[wanted.digest] = tuple(part.cid for part in wanted.parts)
         return self._fetched(wanted, complete=True)
 
     @staticmethod
     def _fetched(wanted: actions.Fetch, *, complete: bool = False, lied: bool = False) -> events.BlocksFetched:
-        return events.BlocksFetched(wanted.update, wanted.peer, complete, lied)
+        return events.BlocksFetched(wanted.digest, wanted.peer, complete, lied)
 
     async def confirmed(self, fetched: events.BlocksFetched) -> events.BlocksFetched:
         """Look once more when the update is about to be admitted: blocks that it shares with others may be gone."""
-        cids = self._complete.pop(fetched.update, None)
+        cids = self._complete.pop(fetched.digest, None)
         if cids is None or await self._patiently(self._store.has, cids):
             return fetched
         return replace(fetched, complete=False)

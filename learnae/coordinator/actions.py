@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from learnae.genesis import Genesis
 from learnae.ledger import Entry
-from learnae.vector import UpdateId
 from learnae.wire import CutId, Part, SyncRequest
 
 
@@ -165,7 +164,8 @@ class Sync:
 class Fetch:
     """Ask a peer for the blocks of an update, check and store each as it comes; answer with `BlocksFetched`."""
 
-    update: UpdateId
+    digest: bytes
+    """Of the update."""
     peer: bytes
     parts: tuple[Part, ...]
 

@@ -150,6 +150,7 @@ class Coordinator:
         self._memory.repair.shift(gap)
         self._memory.cuts.shift(gap)
         self._memory.adoption.shift(gap)
+        self._memory.rivalry.shift(gap)
         self._memory.fetcher.wake()
         if self._settling is not None:
             self._settling.since += gap
@@ -326,7 +327,7 @@ class Coordinator:
 
     @_on.register
     def _(self, event: events.BlocksFetched, now: float) -> list[Action]:
-        signed = self._memory.fetcher.fetched(event.update, complete=event.complete)
+        signed = self._memory.fetcher.fetched(event.digest, complete=event.complete)
         if event.lied:
             return self._memory.lied(event.peer, now)
         if signed is None or self._memory.ledger is None:

@@ -9,7 +9,7 @@ those who were cut off can come back for a while with what they did, and those w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from learnae.coordinator.actions import Action, FetchManifest, KeepCut, Settle, TakeCut
@@ -201,11 +201,16 @@ class Cuts:
             self._claimed = {cut: since for cut, since in self._claimed.items() if cut.index > ledger.closed}
         return actions, voided
 
-    def _settled_elsewhere(self, cut: CutId, members: list[Peer], now: float) -> bool:
-        """Whether one of the electorate says that it saw a majority for a cut that we hold too, and nothing else."""
-        claimed = self._claims(cut, members) & self._electorate
+    def _settled_elsewhere(self, cut: CutId, members: Sequence[Peer], now: float) -> bool:
+        """Whether it is claimed for a while that there was a majority for a cut that we hold too."""
+        claimed = self._credible(cut, members)
         since = self._claimed.setdefault(cut, now) if claimed else now
-        return bool(claimed) and now - since >= self._settings.freeze
+        return claimed and now - since >= self._settings.freeze
+
+    def _credible(self, cut: CutId, members: Sequence[Peer]) -> bool:
+        """Whether more than half of the other voters who are here say that they saw a majority for this cut."""
+        voters = {peer.key for peer in members} & self._electorate
+        return 2 * len(self._claims(cut, members) & voters) > len(voters)
 
     def _claims(self, cut: CutId, members: Iterable[Peer]) -> set[bytes]:
         return {p.key for p in members if p.heartbeat is not None and cut in p.heartbeat.settled}
@@ -213,7 +218,15 @@ class Cuts:
     def frozen(self, interval: int, slot_seconds: float, now: float) -> bool:
         """Whether updates of this interval come in only if they are `wanted`."""
         since = self._split_since.get(interval)
-        return since is not None and now - since >= max(self._settings.freeze, 4 * slot_seconds)
+        return since is not None and now - since >= self.frost(slot_seconds)
+
+    def frost(self, slot_seconds: float) -> float:
+        """Seconds of disagreement after which an interval is frozen."""
+        return max(self._settings.freeze, 4 * slot_seconds)
+
+    def due(self, interval: int) -> bool:
+        """Whether the cut of this interval is taken already, or soon."""
+        return interval <= self._over
 
     def correct(
         self, ledger: Ledger, members: list[Peer], slot_seconds: float, now: float
@@ -247,7 +260,7 @@ class Cuts:
         if manifest is None:
             return self.fetch(best.cid, holders, now), None
         majority = 2 * len(votes[best]) > len(self._electorate)
-        return [], self._difference(ledger, manifest, holders, majority=majority or bool(claims[best]))
+        return [], self._difference(ledger, manifest, holders, majority=majority or self._credible(best, voters))
 
     def _difference(
         self, ledger: Ledger, manifest: Manifest, holders: list[bytes], *, majority: bool
@@ -278,6 +291,7 @@ class Cuts:
         if not holders or now < self._fetching.get(cid, 0.0):
             return []
         attempt = int(now / self._settings.retry)
+        self._fetching = {known: until for known, until in self._fetching.items() if now < until}
         self._fetching[cid] = now + self._settings.retry
         return [FetchManifest(holders[attempt % len(holders)], cid)]
 

@@ -112,7 +112,8 @@ class SyncReplied:
 class BlocksFetched:
     """A peer answered `Fetch`; its blocks were checked and stored as they came."""
 
-    update: UpdateId
+    digest: bytes
+    """Of the update."""
     peer: bytes
     complete: bool
     """All of them are here now."""

@@ -34,25 +34,26 @@ class Fetcher:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._pending: dict[UpdateId, _Pending] = {}
+        self._pending: dict[bytes, _Pending] = {}
+        """By digest: an author may sign two contents under one number, and have the payload of one of them."""
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def __contains__(self, update: UpdateId) -> bool:
-        return update in self._pending
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._pending
 
     def __iter__(self) -> Iterator[UpdateId]:
-        return iter(self._pending)
+        return iter({(p.signed.author, p.signed.message.seq) for p in self._pending.values()})
 
     def full(self, author: bytes) -> bool:
         """No room for another update of this author."""
-        mine = sum(key == author for key, _ in self._pending)
+        mine = sum(p.signed.author == author for p in self._pending.values())
         return len(self._pending) >= self._settings.pending or mine >= self._settings.pending_of_one
 
     def add(self, signed: Signed[Update], source: bytes) -> None:
         """Fetch the payload of this update; or, if that is under way, note that `source` holds it too."""
-        pending = self._pending.setdefault((signed.author, signed.message.seq), _Pending(signed, []))
+        pending = self._pending.setdefault(signed.digest, _Pending(signed, []))
         for holder in (source, signed.author):
             if holder not in pending.holders:
                 pending.holders.append(holder)
@@ -61,13 +62,13 @@ class Fetcher:
         """The fetches to start now; `others` are the swarm's members, who may hold any update."""
         actions: list[Action] = []
         self._give_up()
-        busy = [author for (author, _), pending in self._pending.items() if pending.running]
+        busy = [pending.signed.author for pending in self._pending.values() if pending.running]
         everybody = list(others)
-        for update, pending in self._pending.items():
+        for digest, pending in self._pending.items():
             if len(busy) >= self._settings.parallel:
                 break
             # One at a time of each author: nobody can occupy all with payloads that do not exist.
-            if pending.running or pending.due > now or update[0] in busy:
+            if pending.running or pending.due > now or pending.signed.author in busy:
                 continue
             candidates = [*pending.holders, *(key for key in everybody if key not in pending.holders)]
             holder = next((key for key in candidates if key not in pending.tried and reachable(key)), None)
@@ -79,15 +80,15 @@ class Fetcher:
                 continue
             pending.tried.add(holder)
             pending.running = True
-            busy.append(update[0])
-            actions.append(Fetch(update, holder, pending.signed.message.parts))
+            busy.append(pending.signed.author)
+            actions.append(Fetch(digest, holder, pending.signed.message.parts))
         return actions
 
     def _give_up(self) -> None:
         # Nobody had it for a minute. If it exists after all, repair brings it back; invented ones must not pile up.
-        hopeless = [update for update, p in self._pending.items() if p.cycles >= _CYCLES and not p.running]
-        for update in hopeless:
-            del self._pending[update]
+        hopeless = [digest for digest, p in self._pending.items() if p.cycles >= _CYCLES and not p.running]
+        for digest in hopeless:
+            del self._pending[digest]
 
     def forget(self) -> None:
         """Nothing of what was announced is wanted any more."""
@@ -99,13 +100,13 @@ class Fetcher:
             pending.due, pending.wait = 0.0, 1.0
             pending.tried.clear()
 
-    def fetched(self, update: UpdateId, *, complete: bool) -> Signed[Update] | None:
+    def fetched(self, digest: bytes, *, complete: bool) -> Signed[Update] | None:
         """A fetch ended; returns the update if its payload is now complete."""
-        pending = self._pending.get(update)
+        pending = self._pending.get(digest)
         if pending is None:
             return None
         pending.running = False
         if not complete:
             return None
-        del self._pending[update]
+        del self._pending[digest]
         return pending.signed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from learnae.coordinator import events
-from learnae.coordinator.actions import Action, Apply, Forget, JoinSwarm, LoadCut, Notice, Prune, Unapply
+from learnae.coordinator.actions import Action, Forget, JoinSwarm, LoadCut, Notice, Prune
 from learnae.coordinator.intake import Intake
 from learnae.coordinator.meeting import Meeting
 from learnae.coordinator.memory import Memory
@@ -69,15 +69,15 @@ class History:
         strange = [digest for digest in applied if digest not in held]
         if not stands or any(digest not in dropped for digest in strange):
             return self._reload()
-        actions: list[Action] = [Unapply(dropped[digest]) for digest in strange]
+        actions: list[Action] = [self._intake.unapply(dropped[digest]) for digest in strange]
         if standing is not None:
             actions.append(Forget(horizon, standing.cid, standing.total))
         for entry in wanted:
             known, ratio = applied.get(entry.digest), ledger.ratio(entry)
             if known is not None and known.ratio != ratio:
-                actions.append(Unapply(entry))
+                actions.append(self._intake.unapply(entry))
             if known is None or known.ratio != ratio:
-                actions.append(Apply(entry, ratio))
+                actions.append(self._intake.apply(entry))
         return actions
 
     def _reload(self) -> list[Action]:
@@ -107,7 +107,7 @@ class History:
             load = LoadCut(manifest.weights, manifest.cid, manifest.total, manifest.samples)
         after = memory.ledger.entries_after(manifest.index if manifest is not None else -1)
         memory.ledger.reweigh()
-        return [load, *(Apply(entry, memory.ledger.ratio(entry)) for entry in after)]
+        return [load, *map(self._intake.apply, after)]
 
     def follow_cuts(self, members: list[Peer], now: float) -> list[Action]:
         """Take, settle and correct cuts; forget what lies far behind the settled ones."""

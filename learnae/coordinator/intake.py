@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from learnae.coordinator.actions import Accept, Action, Apply, Drop, Notice, Store, Unapply
 from learnae.coordinator.memory import Memory
 from learnae.errors import WireError
@@ -21,11 +23,10 @@ class Intake:
         memory = self._memory
         assert memory.ledger is not None
         refusal = self.examine(signed, now)
-        update_id = (signed.author, signed.message.seq)
         if refusal is None and signed.message.size > self._largest_update():
             refusal = Refusal.OVERSIZED
         if refusal is None and signed.message.parts:
-            if memory.fetcher.full(signed.author) and update_id not in memory.fetcher:
+            if memory.fetcher.full(signed.author) and signed.digest not in memory.fetcher:
                 refusal = Refusal.OVERLOAD
             else:
                 memory.fetcher.add(signed, source)
@@ -44,8 +45,12 @@ class Intake:
             return refusal
         interval = memory.ledger.rules.interval(signed.message.slot)
         update_id = (signed.author, signed.message.seq)
-        wanted = update_id in memory.cuts.wanted or memory.ledger.rivals(Entry.of(signed))
-        if memory.cuts.frozen(interval, memory.genesis.slot_seconds, now) and not wanted:
+        if update_id in memory.cuts.wanted:
+            return None
+        rivals = memory.ledger.rivals(Entry.of(signed))
+        if rivals and memory.cuts.due(interval) and memory.rivalry.restrains(signed.author, now):
+            return Refusal.CONFLICT
+        if not rivals and memory.cuts.frozen(interval, memory.genesis.slot_seconds, now):
             return Refusal.LATE
         return None
 
@@ -60,11 +65,13 @@ class Intake:
     def take(self, signed: Signed[Update], now: float) -> list[Action]:
         """Add an examined update whose payload is here, in the place of its rivals."""
         memory = self._memory
-        assert memory.ledger is not None
+        assert memory.ledger is not None and memory.genesis is not None
         entry = Entry.of(signed)
         rivals = memory.ledger.rivals(entry)
         if rivals:
             memory.ledger.forked.add(entry.author)
+            if memory.cuts.due(memory.ledger.rules.interval(entry.slot)):
+                memory.rivalry.replaced(entry.author, 4 * memory.cuts.frost(memory.genesis.slot_seconds), now)
         actions = [*self.report(entry.author), *self.drop(rivals)] if rivals else []
         self.add(entry, now)
         return [*actions, self.store(signed, ())]
@@ -91,7 +98,7 @@ class Intake:
         memory.repair.record(memory.ledger.digest)
         actions: list[Action] = [Drop(memory.ledger.swarm, tuple(entries))]
         if memory.steering.ready:
-            actions += [Unapply(entry) for entry in entries]
+            actions += map(self.unapply, entries)
         return actions
 
     def weigh(self) -> list[Action]:
@@ -112,9 +119,21 @@ class Intake:
                 actions.append(Accept(entry, after))
                 continue
             if before is not None:
-                actions.append(Unapply(entry))
-            actions.append(Apply(entry, after))
+                actions.append(self.unapply(entry))
+            actions.append(self.apply(entry))
         return actions
+
+    def apply(self, entry: Entry) -> Apply:
+        """Has the trainer add an update, by what it counts for."""
+        ledger = self._memory.ledger
+        assert ledger is not None
+        return Apply(replace(entry, samples=ledger.samples(entry)), ledger.ratio(entry))
+
+    def unapply(self, entry: Entry) -> Unapply:
+        """Has the trainer subtract an update."""
+        ledger = self._memory.ledger
+        assert ledger is not None
+        return Unapply(replace(entry, samples=ledger.samples(entry)))
 
     def store(self, signed: Signed[Update], blocks: tuple[bytes, ...]) -> Store:
         """What makes an update durable."""

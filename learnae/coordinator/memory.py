@@ -13,6 +13,7 @@ from learnae.coordinator.fetcher import Fetcher
 from learnae.coordinator.heart import Heart
 from learnae.coordinator.peers import Peer, PeerTable
 from learnae.coordinator.repair import Repair
+from learnae.coordinator.rivalry import Rivalry
 from learnae.coordinator.settings import Settings
 from learnae.coordinator.steering import Steering
 from learnae.genesis import Genesis
@@ -54,6 +55,7 @@ class Memory:
         self.ledger: Ledger | None = None
         self.repair = Repair(settings)
         self.fetcher = Fetcher(settings)
+        self.rivalry = Rivalry(settings.retry)
         self.cuts = Cuts(author, settings)
         self.adoption = Adoption(settings)
         self.snapshots: set[bytes] = set()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from learnae.ledger.entry import Entry
 from learnae.manifest import Interval
 from learnae.rules import FULL, Rules
-from learnae.schema import MAX_INT
 from learnae.vector import VersionVector
 
 
@@ -23,10 +23,16 @@ def summarise(index: int, entries: Iterable[Entry]) -> Interval:
     return Interval(
         index,
         vector,
-        _median([entry.norm for entry in known if entry.norm > 0]),
-        min(sum(entry.samples for entry in known), MAX_INT),
+        float(_median([entry.norm for entry in known if entry.norm > 0])),
+        _median([entry.samples for entry in known]),
         math.fsum(losses) / len(losses) if losses else None,
     )
+
+
+_Number = TypeVar("_Number", int, float)
+
+_MOST_SAMPLES: Final = 16
+"""Times the usual samples that an update may claim: PCs differ that much, and rounds last up to 16 slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,8 @@ class Bounds:
     """Most that an update may move the model, in weight units."""
     share: float
     """Largest share with which it may count."""
+    samples: float
+    """Most samples that are believed to be behind it."""
 
     @classmethod
     def after(cls, past: Sequence[Interval], rules: Rules) -> Bounds:
@@ -50,6 +58,7 @@ class Bounds:
         return cls(
             rules.clip * norm if norm else math.inf,
             rules.fair_share / authors if authors else math.inf,
+            _MOST_SAMPLES * _median([interval.samples for interval in past]) or math.inf,
         )
 
     def ratio(self, entry: Entry) -> int:
@@ -67,7 +76,11 @@ class Bounds:
             part = min(part, self.share / entry.share)
         return int(part * FULL)
 
+    def counted(self, entry: Entry) -> int:
+        """The samples that are believed to be behind the update."""
+        return int(min(entry.samples, self.samples))
 
-def _median(values: Sequence[float]) -> float:
+
+def _median(values: Sequence[_Number]) -> _Number:
     """The lower median; 0 of none."""
-    return sorted(values)[(len(values) - 1) // 2] if values else 0.0
+    return sorted(values)[(len(values) - 1) // 2] if values else 0

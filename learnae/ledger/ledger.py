@@ -219,6 +219,10 @@ class Ledger:
         """By which part of itself (of `rules.FULL`) this update counts, as it was last decided by `reweigh`."""
         return self._ratios.get(entry.digest, FULL)
 
+    def samples(self, entry: Entry) -> int:
+        """The samples that are believed to be behind this update: learning rates depend on their sum."""
+        return self._bounds_of(self.rules.interval(entry.slot)).counted(entry)
+
     def weigh(self) -> list[tuple[Entry, int]]:
         """What each update that came since the last time counts for, by the bounds as they were."""
         weighed: list[tuple[Entry, int]] = []
@@ -292,7 +296,7 @@ class Ledger:
             intervals=tuple(self._recent(interval, extra=1)),
             total=self.total(interval),
             updates=(self.floor.updates if self.floor else 0) + len(below),
-            samples=min((self.floor.samples if self.floor else 0) + sum(e.samples for e in below), MAX_INT),
+            samples=min((self.floor.samples if self.floor else 0) + sum(map(self.samples, below)), MAX_INT),
             weights=weights,
             size=size,
         )
@@ -327,7 +331,7 @@ class Ledger:
                 self._ratios.pop(entry.digest, None)
             del self._sums[interval]
             self._summaries.pop(interval, None)
-            self._bounds.pop(interval, None)
+        self._bounds = {i: bounds for i, bounds in self._bounds.items() if i > floor.index}
         self._early.intersection_update(self._bounds)
         self._unsure.intersection_update(self._bounds)
         self.floor = floor
@@ -382,7 +386,7 @@ class Ledger:
 
     def statistics(self) -> LedgerStatistics:
         """Figures for the status endpoint."""
-        samples = sum(entry.samples for entry in self._slots.values())
+        samples = sum(map(self.samples, self._slots.values()))
         return LedgerStatistics(
             updates=len(self),
             authors=len(self.vector.authors),

@@ -306,16 +306,16 @@ class Node:
         return events.SyncReplied(action.peer, SyncReply(ledger.vector.copy(), envelopes, len(missing) > 100))
 
     def fetch(self, peer: Node | None, action: actions.Fetch) -> events.Event:
-        stored = peer.find(action.update) if peer is not None else None
+        stored = peer.find(action.digest) if peer is not None else None
         if peer is not None and peer.swarm.random.random() < peer.swarm.lies:
-            return events.BlocksFetched(action.update, action.peer, complete=False, lied=True)
+            return events.BlocksFetched(action.digest, action.peer, complete=False, lied=True)
         found = stored is not None and {raw_cid(b) for b in stored.blocks} >= {part.cid for part in action.parts}
         if stored is not None and found:
             self.blocks.update((raw_cid(block), block) for block in stored.blocks)
-        return events.BlocksFetched(action.update, action.peer, complete=found)
+        return events.BlocksFetched(action.digest, action.peer, complete=found)
 
-    def find(self, update: tuple[bytes, int]) -> actions.Store | None:
-        return next((s for s in self.disk.updates.values() if s.entry.id == update), None)
+    def find(self, digest: bytes) -> actions.Store | None:
+        return self.disk.updates.get(digest)
 
     def fetch_manifest(self, peer: Node | None, action: actions.FetchManifest) -> events.Event:
         data = peer.disk.manifests.get(action.cid) if peer is not None else None

@@ -521,7 +521,7 @@ async def test_updates_come_from_another_node(rigs: tuple[Rig, Rig]) -> None:
     there.coordinator.ledger.add(Entry.of(signed))
     here.coordinator.peers.append(FakePeer(there.key))
     here.on(events.Pause, actions.Sync(there.key, here.coordinator.ledger.request()))
-    here.on(events.Finish, actions.Fetch((AUTHOR, 1), there.key, signed.message.parts))
+    here.on(events.Finish, actions.Fetch(signed.digest, there.key, signed.message.parts))
     async with here.running():
         here.driver.post(events.Pause())
         here.driver.post(events.Finish())
@@ -529,5 +529,5 @@ async def test_updates_come_from_another_node(rigs: tuple[Rig, Rig]) -> None:
         assert isinstance(replied, events.SyncReplied) and replied.reply is not None
         assert (replied.reply.envelopes, replied.reply.more) == ((signed.envelope,), False)
         fetched = await here.heard(events.BlocksFetched)
-    assert fetched == [events.BlocksFetched((AUTHOR, 1), there.key, complete=True)]
+    assert fetched == [events.BlocksFetched(signed.digest, there.key, complete=True)]
     assert here.store.piece(raw_cid(block)) == block

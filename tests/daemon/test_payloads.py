@@ -30,6 +30,7 @@ from learnaed.trainer.supervisor import Undeliverable, Unit
 from tests.core.stored import AUTHOR, SWARM, cut, genesis, prune, store, update
 from tests.daemon.fakes import FakeCoordinator, FakeNetwork, key
 
+DIGEST = bytes(32)
 BLOCKS = tuple(bytes([number]) * 200_000 for number in range(8))
 PARTS = tuple(Part(raw_cid(block), len(block)) for block in BLOCKS)
 
@@ -81,11 +82,11 @@ async def sent(*units: Unit) -> list[protocol.TrainerMessage]:
 
 
 def wanted(there: Node, parts: Sequence[Part] = PARTS) -> actions.Fetch:
-    return actions.Fetch((AUTHOR, 1), there.key, tuple(parts))
+    return actions.Fetch(DIGEST, there.key, tuple(parts))
 
 
 def fetched(there: Node, *, complete: bool = False, lied: bool = False) -> events.BlocksFetched:
-    return events.BlocksFetched((AUTHOR, 1), there.key, complete, lied)
+    return events.BlocksFetched(DIGEST, there.key, complete, lied)
 
 
 def held(node: Node, blocks: Sequence[bytes] = BLOCKS) -> list[bool]:
