@@ -111,16 +111,16 @@ class Crafted(Attack):
 
 
 class Noise(Crafted):
-    """Random directions, some twenty times as long as an honest update."""
+    """Random directions, some hundred times as long as an honest update."""
 
-    name = "noise, 20 times"
+    name = "noise, 100 times"
 
     def vector(self, member: Member, done: Round, rng: random.Random) -> NDArray[np.float32]:
         """White noise, of which the largest entries hold most of the length."""
         size = member.learner.layout.size
         noise = np.random.default_rng(rng.getrandbits(64)).standard_normal(size, np.float32)
         largest = np.sort(np.abs(noise))[-size // 50 :]
-        return np.asarray(noise * (20 * done.norm / np.linalg.norm(largest)), np.float32)
+        return np.asarray(noise * (100 * done.norm / np.linalg.norm(largest)), np.float32)
 
 
 class Reversed(Crafted):

@@ -143,6 +143,8 @@ class Node:
             "newest": _named(cuts.newest) if cuts else None,
             "votes": cuts.votes if cuts else 0,
             "electorate": cuts.electorate if cuts else 0,
+            "unsettled": cuts.unsettled if cuts else 0,
+            "disputed": cuts.disputed if cuts else 0,
             "adopting": statistics.adoption.adopting,
             "adopted": statistics.adoption.adopted,
         }

@@ -21,7 +21,7 @@ from learnae.coordinator.heart import Heart
 from learnae.coordinator.history import History
 from learnae.coordinator.intake import Intake
 from learnae.coordinator.meeting import Meeting
-from learnae.coordinator.memory import Memory
+from learnae.coordinator.memory import ABSURD, Memory
 from learnae.coordinator.peers import Peer, PeerTable
 from learnae.coordinator.settings import Settings
 from learnae.coordinator.settling import SETTLING, Settling
@@ -33,7 +33,7 @@ from learnae.peer import short
 from learnae.wire import MAX_INLINE, Heartbeat, Part, Update, open_envelope, seal
 
 _GLANCE = 0.1
-"""Updates may come in hundreds a second: what follows from them is looked at no more often than this, in seconds."""
+"""Messages may come in hundreds a second: what follows is looked at no more often than this, in seconds."""
 _TELL = {
     "joining": "joining: fetching what the swarm has done so far",
     "alone": "training alone: nobody else trains this model on the topic yet; still looking",
@@ -136,7 +136,7 @@ class Coordinator:
             self._jump(gap)
         self._now = now
         actions = self._on(event, now)
-        if isinstance(event, events.UpdateHeard) and 0 <= now - self._looked < _GLANCE:
+        if isinstance(event, events.UpdateHeard | events.HeartbeatHeard) and 0 <= now - self._looked < _GLANCE:
             return [*actions, *self._intake.weigh()]
         self._looked = now
         return [*actions, *self._after(now)]
@@ -292,11 +292,11 @@ class Coordinator:
         if signed.author == self.author:
             return []
         peer, beat = self._memory.peers.get(signed.author), signed.message
-        if peer.heartbeat is not None and peer.heartbeat.time >= beat.time:
+        if peer.is_echo(beat, now):
             return []
         was_live = peer.live(now, self._settings.expiry)
-        peer.heartbeat, peer.heard, peer.ahead = beat, now, beat.time - now
-        actions: list[Action] = []
+        peer.heartbeat, peer.heard, peer.said, peer.ahead = beat, now, beat.time, beat.time - now
+        actions = self._compare_clocks(peer)
         if not was_live and peer.live(now, self._settings.expiry):
             actions.append(Notice("info", f"peer {short(peer.key)} is here ({beat.agent}, {beat.state})"))
             self._memory.fetcher.wake()
@@ -304,6 +304,19 @@ class Coordinator:
             actions.append(LearnAddresses(peer.key, beat.addresses))
         actions += self._meeting.compare(peer, now)
         return actions
+
+    @staticmethod
+    def _compare_clocks(peer: Peer) -> list[Action]:
+        far = abs(peer.ahead) > ABSURD
+        told, peer.misdated = peer.misdated, far
+        if not far or told:
+            return []
+        direction = "ahead of" if peer.ahead > 0 else "behind"
+        text = (
+            f"the clock of peer {short(peer.key)} is {abs(peer.ahead):.0f} s {direction} this PC's: they refuse each "
+            "other's updates until the wrong one is set right"
+        )
+        return [Notice("warning", text)]
 
     @_on.register
     def _(self, event: events.SyncReplied, now: float) -> list[Action]:
@@ -437,7 +450,7 @@ class Coordinator:
             self._steering.caught_up = False
             return
         alone = not members and now - self._memory.joined_at >= self._settings.join_wait
-        level = any(p.heartbeat is not None and p.heartbeat.digest == self._memory.ledger.digest for p in members)
+        level = any(p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members)
         self._steering.caught_up = self._steering.caught_up or alone or level
 
     def _settle(self, members: list[Peer], now: float) -> list[Action]:

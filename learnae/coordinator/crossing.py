@@ -129,7 +129,7 @@ class Crossing:
             memory.ledger = ledger
             memory.cuts.reset([manifest])
             memory.fetcher.forget()
-            memory.repair.record(ledger.digest)
+            memory.repair.begin(ledger.digest)
             actions += [KeepCut(goal.swarm, manifest.id, manifest.encode()), Settle(goal.swarm, manifest.id)]
             if gone:
                 actions.append(Drop(goal.swarm, gone))

@@ -32,6 +32,10 @@ class CutsStatistics:
     votes: int
     electorate: int
     """Who attests that cut, of how many."""
+    unsettled: int
+    """Cuts taken here that no majority attests yet."""
+    disputed: int
+    """Intervals of which others attest another cut than this node."""
 
 
 @dataclass(slots=True)
@@ -325,5 +329,10 @@ class Cuts:
         newest = self.own[max(self.own)].id if self.own else settled[-1] if settled else None
         votes = self._votes(newest, members) if newest is not None else set()
         return CutsStatistics(
-            settled[-1] if settled else None, newest, len(votes & self._electorate), len(self._electorate)
+            settled=settled[-1] if settled else None,
+            newest=newest,
+            votes=len(votes & self._electorate),
+            electorate=len(self._electorate),
+            unsettled=len(self.own),
+            disputed=len(self._split_since),
         )

@@ -39,7 +39,7 @@ class History:
         memory.ledger.reweigh()
         memory.cuts.reset([floor, *settled] if floor is not None else settled)
         memory.fetcher.forget()
-        memory.repair.record(memory.ledger.digest)
+        memory.repair.begin(memory.ledger.digest)
         memory.joined_at = now
         actions: list[Action] = [JoinSwarm(swarm, genesis)]
         for peer in memory.peers:

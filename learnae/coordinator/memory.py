@@ -25,7 +25,7 @@ CLOCK_TOLERANCE = 30.0
 reserve slots so far ahead."""
 _SKEW = 1.0
 """Seconds by which clocks may differ without being put right: messages take some time too."""
-_ABSURD = 120.0
+ABSURD = 120.0
 """Seconds beyond which a clock is wrong, and no measure for others."""
 
 
@@ -89,7 +89,7 @@ class Memory:
 
     def offset(self, now: float) -> float:
         """Seconds by which the swarm's clock, the median of its members', is ahead of the own one."""
-        near = (peer.ahead for peer in self.members(now) if abs(peer.ahead) <= _ABSURD)
+        near = (peer.ahead for peer in self.members(now) if abs(peer.ahead) <= ABSURD)
         offset = statistics.median([0.0, *near])
         return offset if abs(offset) > _SKEW else 0.0
 

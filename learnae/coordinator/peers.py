@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -29,8 +30,12 @@ class Peer:
     """When its genesis was asked for last."""
     genesis: Genesis | None = None
     """What it trains, if it was asked."""
+    said: float = -math.inf
+    """The time in the last heartbeat that was believed; older ones are echoes."""
     ahead: float = 0.0
     """Seconds by which its clock seemed to be ahead of ours when its last heartbeat came."""
+    misdated: bool = False
+    """The user knows that its clock and ours are far apart."""
     forked: bool = False
     """It has signed two updates for one slot, or under one number."""
 
@@ -57,6 +62,14 @@ class Peer:
     def attests(self, cut: CutId) -> bool:
         """Whether it holds this cut."""
         return cut in self.cuts()
+
+    def is_echo(self, beat: Heartbeat, now: float) -> bool:
+        """Whether this heartbeat, validly signed, is one from before: somebody repeats what the peer said long ago.
+
+        A peer that was silent for a while may come back with an earlier time if its clock was ahead of ours.
+        """
+        corrected = self.heartbeat is None and self.said > now
+        return beat.time <= self.said and not corrected
 
     def live(self, now: float, expiry: float) -> bool:
         """Whether it was heard of recently and has not said goodbye."""

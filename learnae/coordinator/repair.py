@@ -50,6 +50,16 @@ class Repair:
         self._history.append(digest)
         self._own.add(digest)
 
+    def begin(self, digest: bytes) -> None:
+        """The own ledger is another one now: what it was before says nothing about who is behind."""
+        self._history.clear()
+        self._own.clear()
+        self.record(digest)
+
+    def has_had(self, digest: bytes) -> bool:
+        """Whether the own ledger had this digest: who has it now holds nothing that is missing here."""
+        return digest in self._own
+
     def compare(self, peer: bytes, digest: bytes, updates: int, now: float) -> None:
         """A peer of the same swarm holds this many updates, with this digest."""
         exchange = self._exchanges.get(peer)

@@ -7,7 +7,7 @@ from nacl.signing import SigningKey
 from learnae import wire
 from learnae.cid import raw_cid
 from learnae.coordinator import events
-from learnae.wire import CutId, Heartbeat, Update, seal
+from learnae.wire import CutId, Heartbeat, Update, open_envelope, seal
 from tests.core.swarm import Node, Swarm
 
 
@@ -20,6 +20,7 @@ class Adversary:
         self.author, self._sign = bytes(key.verify_key), wire.signer(key)
         self._seq = 0
         self._held: list[bytes] = []
+        self._smallest: dict[int, bytes] = {}
 
     def _nodes(self) -> list[Node]:
         return [node for node in self.swarm.nodes.values() if node.coordinator.ledger is not None]
@@ -55,6 +56,22 @@ class Adversary:
         half = len(nodes) // 2
         self._send(first, nodes[:half])
         self._send(second, nodes[half:])
+
+    def replace(self) -> None:
+        """Of one of the last slots, another update with a smaller digest than the last one; to some of the nodes."""
+        nodes = self._nodes()
+        if not nodes:
+            return
+        slot = self._slot - self.swarm.random.randrange(8)
+        best = self._smallest.get(slot, b"\xff" * 32)
+        for number in range(20):
+            self._seq += 1
+            envelope = self._update(seq=self._seq, slot=slot, payload=number.to_bytes(2))
+            digest = open_envelope(Update, envelope).digest
+            if digest < best:
+                self._smallest[slot] = digest
+                self._send(envelope, self.swarm.random.sample(nodes, self.swarm.random.randint(1, len(nodes))))
+                return
 
     def exaggerate(self) -> None:
         """An update with an enormous norm and share."""

@@ -103,6 +103,12 @@ class Schedule(RuleBasedStateMachine):
         self.adversary.fork(same_number=same_number)
         self.swarm.run(0.5)
 
+    @rule(times=st.integers(1, 4))
+    def replace(self, times: int) -> None:
+        for _ in range(times):
+            self.adversary.replace()
+            self.swarm.run(0.5)
+
     @rule()
     def exaggerate(self) -> None:
         self.adversary.exaggerate()

@@ -59,6 +59,8 @@ def fake_status(**changes: Any) -> dict[str, Any]:
             "newest": {"index": 99, "cid": "bafkreiaaaaaa-newest"},
             "votes": 2,
             "electorate": 3,
+            "unsettled": 1,
+            "disputed": 0,
             "adopting": "the others have settled far more than this node has",
             "adopted": 1,
         },

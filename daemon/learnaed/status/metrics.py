@@ -34,6 +34,8 @@ _GAUGES = (
     ("cuts_newest", ("cuts", "newest", "index"), "Interval of the newest cut taken here"),
     ("cuts_votes", ("cuts", "votes"), "Nodes that attest the newest cut taken here"),
     ("cuts_electorate", ("cuts", "electorate"), "Nodes that may attest it"),
+    ("cuts_unsettled", ("cuts", "unsettled"), "Cuts taken here that are not settled yet"),
+    ("cuts_disputed", ("cuts", "disputed"), "Intervals of which nodes attest different cuts"),
     ("snapshots_held", ("snapshots", "held"), "Snapshots on disk"),
     ("snapshot_fetched_bytes", ("snapshots", "fetching", "done"), "Bytes here of the snapshot that is being fetched"),
     ("snapshot_size_bytes", ("snapshots", "fetching", "size"), "Size of the snapshot that is being fetched"),
