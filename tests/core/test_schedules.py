@@ -1,5 +1,7 @@
 """Random schedules of everything that can happen to a swarm, after which, once it is quiet, all nodes agree.
 
+Agreeing includes that every cut has settled: nobody may be able to hold that up.
+
 `LEARNAE_SCHEDULES=10000` runs as many of them instead of some hundreds.
 """
 
@@ -135,6 +137,8 @@ class Schedule(RuleBasedStateMachine):
         self.swarm.lies = 0.0
         self.swarm.run(QUIET, train=False)
         assert self.swarm.agree(), self.describe()
+        ledgers = [node.coordinator.ledger for node in self.swarm.nodes.values()]
+        assert not any(ledger.open_intervals() for ledger in ledgers if ledger is not None), self.describe()
 
     def describe(self) -> str:
         """What the nodes hold, for the report of a failure."""
