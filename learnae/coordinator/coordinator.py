@@ -296,6 +296,7 @@ class Coordinator:
             return []
         was_live = peer.live(now, self._settings.expiry)
         peer.heartbeat, peer.heard, peer.said, peer.ahead = beat, now, beat.time, beat.time - now
+        peer.left = beat.state == "leaving"
         actions = self._compare_clocks(peer)
         if not was_live and peer.live(now, self._settings.expiry):
             actions.append(Notice("info", f"peer {short(peer.key)} is here ({beat.agent}, {beat.state})"))
@@ -432,7 +433,7 @@ class Coordinator:
             actions += self._memory.repair.due(self._memory.ledger, self._memory.fetcher, now)
             reachable = {peer.key for peer in self._memory.peers if peer.can_be_asked(now)}
             actions += self._memory.fetcher.due((p.key for p in members), reachable.__contains__, now)
-        actions += self._steering.orders(members, self._heart.rate)
+        actions += self._steering.orders(members, self._absent(members, now), self._heart.rate)
         actions += self._settle(members, now)
         state = self.state(now)
         if state != self._state and state in _TELL:
@@ -441,6 +442,15 @@ class Coordinator:
         if state != "leaving" and self._heart.due(state, now):
             actions.append(self._heart.beat(state, self._memory.genesis, self._memory.ledger, self._memory.cuts, now))
         return actions
+
+    def _absent(self, members: list[Peer], now: float) -> int:
+        """How many nodes worked in this interval or the one before, and are away without a goodbye."""
+        ledger = self._memory.ledger
+        if ledger is None:
+            return 0
+        lately = ledger.authors(ledger.rules.interval(self._memory.slot(now)) - 2)
+        here = {self.author, *(peer.key for peer in members)}
+        return sum(not self._memory.peers.has_left(key) for key in lately - here)
 
     def _watch_catching_up(self, members: list[Peer], now: float) -> None:
         assert self._memory.ledger is not None

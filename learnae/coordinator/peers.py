@@ -32,6 +32,8 @@ class Peer:
     """What it trains, if it was asked."""
     said: float = -math.inf
     """The time in the last heartbeat that was believed; older ones are echoes."""
+    left: bool = False
+    """It has said goodbye."""
     ahead: float = 0.0
     """Seconds by which its clock seemed to be ahead of ours when its last heartbeat came."""
     misdated: bool = False
@@ -92,6 +94,11 @@ class PeerTable:
                     del self._peers[stale.key]
             peer = self._peers[key] = Peer(key)
         return peer
+
+    def has_left(self, key: bytes) -> bool:
+        """Whether this node has said goodbye."""
+        peer = self._peers.get(key)
+        return peer is not None and peer.left
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._peers

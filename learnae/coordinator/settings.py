@@ -12,7 +12,7 @@ class Settings:
     heartbeat: float = 2.0
     """Between two heartbeats. Shorter repairs losses sooner and costs about 0.3 kB each, to every peer."""
     expiry: float = 8.0
-    """Without a heartbeat for so long a peer no longer counts. Longer keeps shares too small after a crash."""
+    """Without a heartbeat for so long a peer no longer counts. Longer waits in vain for who has crashed."""
     join_wait: float = 3.0
     """How long a new node listens for others before it starts to train alone."""
     repair_grace: float = 0.5

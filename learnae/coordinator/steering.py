@@ -33,12 +33,17 @@ class Steering:
         self._mode = None
         self.share = 0.0
 
-    def orders(self, members: list[Peer], rate: float) -> list[Action]:
-        """What to tell the trainer now, in a swarm with these other members; `rate`: own samples per second."""
+    def orders(self, members: list[Peer], absent: int, rate: float) -> list[Action]:
+        """What to tell the trainer now, in a swarm with these other members; `rate`: own samples per second.
+
+        `absent` nodes worked until a short while ago and are expected back. They keep their shares: if others took
+        them over, a swarm of which some are always away would run after the data of those who happen to be there.
+        """
         if not self.ready:
             return []
         actions: list[Action] = []
-        share = fair_share(rate, [p.heartbeat.rate for p in members if p.heartbeat and p.heartbeat.state in _WORKING])
+        rates = [p.heartbeat.rate for p in members if p.heartbeat and p.heartbeat.state in _WORKING]
+        share = fair_share(rate, [*rates, *[0.0] * absent])
         # Rates are measured and waver; who joins or leaves changes the shares by more than that.
         if abs(share - self.share) > _WAVERING * share and not self.finishing:
             self.share = share

@@ -34,6 +34,29 @@ def test_share_follows_the_number_of_working_nodes() -> None:
     assert [node.share for node in nodes[1:]] == [pytest.approx(1 / 3)] * 3
 
 
+def test_who_falls_silent_keeps_its_share_for_an_interval() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number) for number in range(1, 4)]
+    swarm.run(17.0)
+    swarm.crash(nodes[0])
+    swarm.run(swarm.settings.expiry + 1.0)
+    assert len(nodes[1].coordinator.members(swarm.now)) == 1
+    assert [node.share for node in nodes[1:]] == [pytest.approx(1 / 3)] * 2
+    swarm.run(RULES.cut_slots * SLOT)
+    assert [node.share for node in nodes[1:]] == [0.5] * 2
+
+
+def test_who_says_goodbye_leaves_its_share_at_once() -> None:
+    swarm = Swarm()
+    nodes = [swarm.add(number) for number in range(1, 4)]
+    swarm.run(17.0)
+    farewell = nodes[0].coordinator.farewell(nodes[0].now())
+    nodes[0].perform(farewell)
+    nodes[0].left = True
+    swarm.run(2.0)
+    assert [node.share for node in nodes[1:]] == [0.5] * 2
+
+
 def test_nodes_are_members_before_there_is_any_update() -> None:
     swarm = Swarm()
     nodes = [swarm.add(number) for number in range(1, 4)]
