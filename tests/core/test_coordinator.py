@@ -11,7 +11,7 @@ from learnae.coordinator import Coordinator, Settings, actions, events
 from learnae.ledger import Refusal
 from learnae.vector import MAX_GAPS, VersionVector
 from learnae.wire import Part, SyncReply, Update, seal
-from tests.core.swarm import START, Faults, Node, Swarm, Trainer, genesis
+from tests.core.swarm import RULES, SLOT, START, Faults, Node, Swarm, Trainer, genesis
 
 
 def test_a_quiet_swarm_agrees_within_a_round() -> None:
