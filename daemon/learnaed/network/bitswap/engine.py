@@ -180,7 +180,8 @@ class Bitswap:
                 session.schedule.progress(link.peer, size)
 
         try:
-            async for raw in link.messages(stream, progress):
+            rest = bytearray()
+            while (raw := await link.read(stream, rest, progress)) is not None:
                 message = wire.parse(raw)
                 self._take_in(link, message)
                 delay = self._limiter.delay(link.peer, 1 + len(message.wants), trio.current_time())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ _TOP_PRIORITY: Final = 2**31 - 1
 
 
 class Link:
-    """What is known of one connected peer. All but `messages` and `write` is without input or output."""
+    """What is known of one connected peer. All but `read` and `write` is without input or output."""
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
@@ -109,31 +109,31 @@ class Link:
 
     # --- streams
 
-    async def messages(self, stream: Any, progress: Callable[[int], None]) -> AsyncIterator[bytearray]:
-        """The messages that come on a stream until it ends, whole, each at most `MAX_MESSAGE` bytes.
+    async def read(self, stream: Any, rest: bytearray, progress: Callable[[int], None]) -> bytearray | None:
+        """The next message on a stream, of at most `MAX_MESSAGE` bytes, or None at its end.
+
+        `rest` is what came already; what follows the message is left in it.
 
         Raises:
-            WireError: a message is too large, or cut off by the end of the stream.
+            WireError: the message is too large, or cut off by the end of the stream.
             BaseLibp2pError: the stream or the connection broke.
         """
-        rest = b""
-        while True:
-            while (head := _length(rest)) is None:
-                chunk = await _read(stream, _READ)
-                if not chunk:
-                    if rest:
-                        raise WireError("a Bitswap stream that ended within a message")
-                    return
-                progress(len(chunk))
-                rest += chunk
-            size, start = head
-            if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
-                raise WireError(f"a Bitswap message of {size} bytes")
-            body = bytearray(memoryview(rest)[start : start + size])
-            rest = rest[start + size :]
-            if len(body) < size:
-                await self._complete(stream, body, size, progress)
-            yield body
+        while (head := _length(rest)) is None:
+            chunk = await _read(stream, _READ)
+            if not chunk:
+                if rest:
+                    raise WireError("a Bitswap stream that ended within a message")
+                return None
+            progress(len(chunk))
+            rest += chunk
+        size, start = head
+        if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
+            raise WireError(f"a Bitswap message of {size} bytes")
+        body = rest[start : start + size]
+        del rest[: start + size]
+        if len(body) < size:
+            await self._complete(stream, body, size, progress)
+        return body
 
     async def _complete(self, stream: Any, body: bytearray, size: int, progress: Callable[[int], None]) -> None:
         with trio.CancelScope() as scope:
@@ -176,7 +176,7 @@ async def _read(stream: Any, size: int) -> bytes:
         return b""
 
 
-def _length(data: bytes) -> tuple[int, int] | None:
+def _length(data: bytearray) -> tuple[int, int] | None:
     """The number that a message begins with and where the message itself begins; None if more bytes are needed."""
     value = 0
     for index, byte in enumerate(data[:5]):
