@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from learnaed.network import lean as lean  # before anything imports libp2p
+from learnaed.network.bitswap import BitswapStatistics, BlockSource, Drop, Limits, Session, SessionStatistics
 from learnaed.network.node import Network
 from learnaed.network.settings import NetworkSettings, NetworkStatistics
 
-__all__ = ["Network", "NetworkSettings", "NetworkStatistics"]
+__all__ = [
+    "BitswapStatistics",
+    "BlockSource",
+    "Drop",
+    "Limits",
+    "Network",
+    "NetworkSettings",
+    "NetworkStatistics",
+    "Session",
+    "SessionStatistics",
+]

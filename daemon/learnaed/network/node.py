@@ -6,7 +6,7 @@ It knows nothing of updates or ledgers: topics are strings, messages are bytes, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from learnae.errors import NetworkError, WireError
 from learnae.peer import peer_id
 from learnaed.network import patches
 from learnaed.network.addresses import Address, expand
+from learnaed.network.bitswap import Bitswap, BitswapStatistics, BlockSource, Drop, Limits, Session
 from learnaed.network.dialer import Dialer, Source
 from learnaed.network.discovery import discover
 from learnaed.network.exchange import Exchange, Handler
@@ -68,6 +69,7 @@ class Network:
         self._topics: dict[str, OnMessage] = {}
         self._topics_changed = trio.Event()
         self._exchange = Exchange(self._counters)
+        self._bitswap = Bitswap(self._counters)
         self._host: Host | None = None
         self.peer_id = peer_id(bytes(SigningKey(private_key).verify_key))
         self._dialer = Dialer(self.peer_id, self._counters)
@@ -126,12 +128,14 @@ class Network:
             on_peer=self._peer_changed,
         )
         self._exchange.attach(host)
+        self._bitswap.attach(host)
         try:
             async with host.running(self._bound or self._listen) as bound, trio.open_nursery() as nursery:
                 self._bound = bound
                 self._host = host
                 await self._sync_topics(host)
                 nursery.start_soon(self._follow_topics, host)
+                nursery.start_soon(self._bitswap.run)
                 nursery.start_soon(self._dialer.run, self._dial, host.connected, self._settings.max_connections)
                 if self._settings.mdns:
                     nursery.start_soon(discover, self._listen, self._announced, self._discovered)
@@ -145,6 +149,7 @@ class Network:
     def _peer_changed(self, peer: str, connected: bool) -> None:
         tell = self._dialer.met if connected else self._dialer.lost
         tell(peer, trio.current_time())
+        self._bitswap.connection(peer, connected)
         try:
             self._on_peer(peer, connected)
         except Exception:
@@ -231,6 +236,27 @@ class Network:
         """
         return await self._exchange.request(self._host, peer, protocol, body, max_reply, progress_timeout)
 
+    def serve_blocks(self, source: BlockSource) -> None:
+        """Answer Bitswap wants, of peers and of IPFS nodes, from `source`."""
+        self._bitswap.serve(source)
+
+    def blocks_arrived(self, cids: Iterable[bytes]) -> None:
+        """These blocks are now in the source of `serve_blocks`: peers that wait for them get them."""
+        self._bitswap.arrived(cids)
+
+    def session(
+        self,
+        peers: Iterable[str],
+        *,
+        limits: Limits | None = None,
+        on_drop: Callable[[str, Drop], None] = lambda peer, reason: None,
+    ) -> Session:
+        """A Bitswap session that fetches blocks from several peers at once; see `Session` for its use.
+
+        `on_drop(peer, reason)` is told of peers that lie, break the protocol or are too slow; it must not block.
+        """
+        return self._bitswap.session(peers, limits or Limits(), on_drop)
+
     def learn_addresses(self, peer: str, addresses: Sequence[str]) -> None:
         """Addresses of `peer` heard from others, to be dialled; anything unusable in them is ignored."""
         parsed = (_parsed(text) for text in addresses[:32])
@@ -247,6 +273,10 @@ class Network:
     def connected(self) -> frozenset[str]:
         """The peers with a live connection."""
         return frozenset(self._host.connected) if self._host is not None else frozenset()
+
+    def block_statistics(self) -> BitswapStatistics:
+        """Totals of Bitswap."""
+        return self._bitswap.statistics()
 
     def statistics(self) -> NetworkStatistics:
         """Figures for the status endpoint."""

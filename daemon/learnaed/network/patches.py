@@ -35,8 +35,8 @@ CONNECTION_BUFFER = 8 * 1024 * 1024
 MAX_PROTOCOL_NAME = 4096
 # How long a writer waits for a reader that takes nothing. Requests have shorter deadlines of their own.
 WRITE_STALL = 60.0
-# One Yamux frame with its header fills one Noise message.
-_FRAME = 65519 - 12
+# One Yamux frame with its header fills one Noise message. Bulk data is best written in pieces of this size.
+FRAME = 65519 - 12
 _DATA = struct.Struct("!BBHII")
 
 _PATCHED: dict[type, tuple[str, ...]] = {
@@ -169,7 +169,7 @@ def _wake_yamux_writers() -> None:
             await wait_for_window(self)
             if self.send_closed or self.closed:
                 raise MuxedStreamError("the stream is closed for sending")
-            size = min(self.send_window, _FRAME, len(view) - sent)
+            size = min(self.send_window, FRAME, len(view) - sent)
             self.send_window -= size
             await self.conn._write_frame(_DATA.pack(0, 0, 0, self.stream_id, size) + view[sent : sent + size])
             sent += size

@@ -1,0 +1,188 @@
+"""The streams and queues of one peer that Bitswap is spoken with; used by `engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import trio
+from libp2p.network.stream.exceptions import StreamEOF
+
+from learnae.errors import WireError
+from learnaed.network.bitswap.ledger import Ledger
+from learnaed.network.bitswap.schedule import Orders
+from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, wantlist
+from learnaed.network.framing import MIN_RATE
+from learnaed.network.host import socket_of
+from learnaed.network.patches import FRAME
+
+MAX_UNASKED: Final = 256 * 1024
+"""Largest message from a peer that was asked for nothing: 4000 wants."""
+MAX_ENTRIES: Final = 512
+"""Most of our own wants in one message."""
+MAX_REMEMBERED: Final = 8192
+"""Blocks that a peer was asked for and may still send, after a cancellation for instance."""
+STALL: Final = 10.0
+"""Seconds in which a peer must take, or give, some more of a message that is under way."""
+_READ: Final = 256 * 1024
+_TOP_PRIORITY: Final = 2**31 - 1
+
+
+class Link:
+    """What is known of one connected peer. All but `read` and `write` is without input or output."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.ledger = Ledger()
+        self.asked: dict[bytes, None] = {}
+        self.stream: Any = None
+        self.protocol = ""
+        self._scopes: set[trio.CancelScope] = set()
+        self._closed = False
+        self.writing = False
+        self.failures = 0
+        self.inbound = 0
+        self.unwanted_bytes = 0
+        self._own: dict[bytes, Entry] = {}
+        self._full = False
+        self._priority = _TOP_PRIORITY
+        self._pieces: dict[object, tuple[float, Callable[[], None]]] = {}
+
+    @contextmanager
+    def task(self) -> Iterator[None]:
+        """What runs within ends, cancelled, with the link."""
+        with trio.CancelScope() as scope:
+            if self._closed:
+                scope.cancel()
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+
+    def close(self) -> None:
+        """The peer is gone."""
+        self._closed = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    # --- what we want of it
+
+    def order(self, orders: Orders) -> None:
+        """Queue what a session has decided."""
+        for cid in orders.cancels:
+            self._own[cid[4:]] = Entry(cid, cancel=True)
+        for cid in orders.wants:
+            self._want(cid)
+
+    def renew(self, cids: list[bytes]) -> None:
+        """On a new stream all wants are sent anew: some may have been lost with the one before."""
+        self._own.clear()
+        self._full = True
+        for cid in cids:
+            self._want(cid)
+
+    def _want(self, cid: bytes) -> None:
+        self._own[cid[4:]] = Entry(cid, self._priority, dont_have=True)
+        self._priority = self._priority - 1 or _TOP_PRIORITY
+        self.asked[cid[4:]] = None
+        if len(self.asked) > MAX_REMEMBERED:
+            del self.asked[next(iter(self.asked))]
+
+    def may_send(self, digest: bytes | None) -> bool:
+        """Whether it was asked for this block, once per time that it was asked."""
+        return digest is not None and self.asked.pop(digest, False) is None
+
+    def own_wants(self) -> bytes:
+        """The next part of our wantlist as part of a message; empty if there is nothing to say."""
+        if not self._own and not self._full:
+            return b""
+        chosen = [self._own.pop(digest) for digest in list(self._own)[:MAX_ENTRIES]]
+        full, self._full = self._full, False
+        return wantlist(chosen, full=full)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._own) or self._full or self.ledger.has_due
+
+    # --- streams
+
+    async def read(self, stream: Any, rest: bytearray, progress: Callable[[int], None]) -> bytearray | None:
+        """The next message on a stream, of at most `MAX_MESSAGE` bytes, or None at its end.
+
+        `rest` is what came already; what follows the message is left in it.
+
+        Raises:
+            WireError: the message is too large, or cut off by the end of the stream.
+            BaseLibp2pError: the stream or the connection broke.
+        """
+        while (head := _length(rest)) is None:
+            chunk = await _read(stream, _READ)
+            if not chunk:
+                if rest:
+                    raise WireError("a Bitswap stream that ended within a message")
+                return None
+            progress(len(chunk))
+            rest += chunk
+        size, start = head
+        if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
+            raise WireError(f"a Bitswap message of {size} bytes")
+        body = rest[start : start + size]
+        del rest[: start + size]
+        if len(body) < size:
+            await self._complete(stream, body, size, progress)
+        return body
+
+    async def _complete(self, stream: Any, body: bytearray, size: int, progress: Callable[[int], None]) -> None:
+        with trio.CancelScope() as scope:
+            began = trio.current_time()
+            while len(body) < size:
+                latest = min(trio.current_time() + STALL, began + STALL + size / MIN_RATE)
+                self._pieces[scope] = latest, scope.cancel
+                chunk = await _read(stream, min(_READ, size - len(body)))
+                if not chunk:
+                    raise WireError("a Bitswap stream that ended within a message")
+                progress(len(chunk))
+                body += chunk
+        self._pieces.pop(scope, None)
+        if scope.cancelled_caught:
+            raise WireError(f"a Bitswap message of which {len(body)} of {size} bytes came, then none for too long")
+
+    async def write(self, stream: Any, body: bytes) -> None:
+        """Write a framed message. A peer that takes nothing for `STALL` seconds is disconnected."""
+        abort = socket_of(stream.muxed_conn).abort
+        view = memoryview(body)
+        try:
+            for start in range(0, len(view), FRAME):
+                self._pieces[self.write] = trio.current_time() + STALL, abort
+                await stream.write(view[start : start + FRAME])
+        finally:
+            self._pieces.pop(self.write, None)
+
+    def expire(self, now: float) -> None:
+        """Act on messages that do not move; called about once a second."""
+        for piece, (latest, act) in list(self._pieces.items()):
+            if now >= latest:
+                del self._pieces[piece]
+                act()
+
+
+async def _read(stream: Any, size: int) -> bytes:
+    try:
+        return await stream.read(size)  # type: ignore[no-any-return]
+    except StreamEOF:
+        return b""
+
+
+def _length(data: bytearray) -> tuple[int, int] | None:
+    """The number that a message begins with and where the message itself begins; None if more bytes are needed."""
+    value = 0
+    for index, byte in enumerate(data[:5]):
+        value |= (byte & 127) << (7 * index)
+        if byte < 128:
+            return value, index + 1
+    if len(data) >= 5:
+        raise WireError("a Bitswap message whose length is not a number")
+    return None
