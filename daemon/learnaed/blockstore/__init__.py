@@ -1,0 +1,7 @@
+"""Blocks of snapshots on disk: what is pinned or on its way stays, the rest is collected, and all of it has a bound."""
+
+from learnaed.blockstore.lease import Lease
+from learnaed.blockstore.pins import Pin
+from learnaed.blockstore.store import BlockStore, BlockStoreStatistics, Collected
+
+__all__ = ["BlockStore", "BlockStoreStatistics", "Collected", "Lease", "Pin"]
