@@ -1,4 +1,4 @@
-"""A file as a UnixFS DAG, built and read by the shortest code that does it; stands beside the product's own in tests."""
+"""A file as a UnixFS DAG, built and read by the shortest code that does it; for tests."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from learnaed.network.settings import Counters
 
 _log = logging.getLogger(__name__)
 
-BATCH: Final = 512 * 1024
+BATCH: Final = 256 * 1024
 """Bytes of blocks by which a message is sent; it is one block larger at most."""
 OUTGOING: Final = 16 * 1024 * 1024
 """Bytes of messages being written, all peers together; each has at least one block."""
@@ -167,8 +167,10 @@ class Bitswap:
         try:
             await self._read(link, stream)
             await stream.close()
-        except (BaseLibp2pError, OSError) as error:
-            _log.debug("Bitswap stream of %s ended: %r", peer, error)
+        except (BaseLibp2pError, NetworkError, OSError) as error:
+            _log.debug("the Bitswap stream of %s broke: %r", peer, error)
+            with trio.move_on_after(1.0):
+                await stream.reset()
         finally:
             link.inbound -= 1
 
@@ -343,8 +345,7 @@ class Bitswap:
             if len(answer) == 2:
                 self._counts.blocks_sent += 1
                 self._counts.bytes_sent += len(answer[1])
-        body = b"".join(parts)
-        return wire.framed(body) if body else b""
+        return wire.framed(parts) if any(parts) else b""
 
     async def _answer(self, link: Link, entry: wire.Entry) -> tuple[bytes, ...] | None:
         """What to say to a want: a block (two parts), a presence (one), or nothing."""

@@ -64,6 +64,8 @@ class Limits:
 class _Donor:
     connected: bool
     window: float = FIRST_WINDOW
+    filling: bool = True
+    """Is given wants. A full window is first left to drain to a half: wants then travel in few messages."""
     asked: dict[bytes, float] = field(default_factory=dict)
     absent: dict[bytes, float] = field(default_factory=dict)
     resting: float = 0.0
@@ -298,23 +300,27 @@ class Schedule:
 
     def _assign(self, now: float) -> None:
         """Ask for whatever is free, the least occupied peer first; late blocks twice when nothing is free."""
+        able = [peer for peer, donor in self._donors.items() if donor.connected and donor.resting <= now]
+        share = self._limits.held / max(1, len(able))
         while self._wanted:
             expected = self._held + self._in_flight * self._typical
             if expected and expected + self._typical > self._limits.held:
                 break
             best = None
-            for peer, donor in self._donors.items():
-                occupied = (len(donor.asked) + 1) * self._typical / donor.window
-                ready = donor.connected and donor.resting <= now and (occupied <= 1.0 or not donor.asked)
-                if ready and (best is None or occupied < best[0]):
-                    digest = self._pick(peer, donor, now)
+            for peer in able:
+                donor = self._donors[peer]
+                window = min(donor.window, share)
+                occupied = (len(donor.asked) + 1) * self._typical / window
+                donor.filling = not donor.asked or occupied <= (1.0 if donor.filling else 0.5)
+                if donor.filling and (best is None or occupied < best[0]):
+                    digest = self._pick(donor, now)
                     if digest is not None:
                         best = occupied, peer, digest
             if best is None:
                 break
             self._ask(best[1], best[2], now)
 
-    def _pick(self, peer: str, donor: _Donor, now: float) -> bytes | None:
+    def _pick(self, donor: _Donor, now: float) -> bytes | None:
         while self._line and self._line[0] not in self._free:
             self._line.popleft()
         for digest in self._line:
@@ -349,11 +355,11 @@ class Schedule:
         for peer in self._asked_of.pop(digest, ()):
             donor = self._donors[peer]
             self._answered(donor, digest, now)
-            orders = self._orders.setdefault(peer, Orders())
-            if cid in orders.wants:
-                orders.wants.remove(cid)
+            unsent = self._orders[peer].wants if peer in self._orders else []
+            if cid in unsent:
+                unsent.remove(cid)
             elif peer != keep:
-                orders.cancels.append(cid)
+                self._orders.setdefault(peer, Orders()).cancels.append(cid)
 
     def _answered(self, donor: _Donor, digest: bytes, now: float | None) -> None:
         del donor.asked[digest]

@@ -195,9 +195,9 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def framed(body: bytes) -> bytes:
-    """A message as it goes over a stream: its length, then itself."""
-    return varint(len(body)) + body
+def framed(parts: list[bytes]) -> bytes:
+    """A message as it goes over a stream: its length, then its parts."""
+    return b"".join([varint(sum(map(len, parts))), *parts])
 
 
 def wantlist(entries: Iterable[Entry], *, full: bool = False) -> bytes:
