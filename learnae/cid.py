@@ -53,6 +53,11 @@ def cid_of(codec: int, digest: bytes) -> bytes:
     return bytes([0x01, codec]) + _HASH + digest
 
 
+def names(cid: bytes, block: bytes) -> bool:
+    """Whether `cid` is a CID of this block."""
+    return is_cid(cid) and cid[4:] == hashlib.sha256(block).digest()
+
+
 def is_cid(cid: bytes) -> bool:
     """Whether `cid` is a binary CIDv1 of 36 bytes: codec raw, dag-pb or dag-cbor, SHA-256."""
     return len(cid) == CID_BYTES and cid[:4] in _PREFIXES

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from learnae import cbor, schema
-from learnae.cid import raw_cid
+from learnae import dagcbor, schema
+from learnae.cid import DAG_CBOR, make_cid
+from learnae.dagcbor import Link
 from learnae.errors import WireError
 from learnae.vector import UpdateId, VersionVector
 from learnae.wire import MAX_PART, CutId
@@ -76,17 +77,17 @@ class Manifest:
     samples: int
     """Of all updates since genesis, each counted up to a multiple of what was usual."""
     weights: bytes
-    """CID of the snapshot."""
+    """CID of the snapshot: the only link, so that who pins a cut pins its weights, and not all cuts before it."""
     size: int
     """Bytes of the snapshot."""
 
     def encode(self) -> bytes:
         """The manifest as bytes."""
-        return cbor.encode(
+        return dagcbor.encode(
             [
                 *(self.swarm, self.index, [cut.to_wire() for cut in self.lineage]),
                 [interval.to_wire() for interval in self.intervals],
-                *(self.total, self.updates, self.samples, self.weights, self.size),
+                *(self.total, self.updates, self.samples, Link(self.weights), self.size),
             ]
         )
 
@@ -95,7 +96,7 @@ class Manifest:
         """The manifest in these bytes."""
         manifest = cls(
             *schema.record(
-                cbor.decode(data, MAX_PART),
+                dagcbor.decode(data, MAX_PART),
                 schema.octets(32),
                 schema.integer(),
                 schema.sequence(CutId.from_wire, MAX_INTERVALS),
@@ -103,7 +104,7 @@ class Manifest:
                 schema.octets(32),
                 schema.integer(),
                 schema.integer(),
-                schema.cid,
+                schema.link,
                 schema.integer(1),
             )
         )
@@ -118,7 +119,7 @@ class Manifest:
     @cached_property
     def cid(self) -> bytes:
         """What names the cut."""
-        return raw_cid(self.encode())
+        return make_cid(DAG_CBOR, self.encode())
 
     @property
     def id(self) -> CutId:

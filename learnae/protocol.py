@@ -36,6 +36,9 @@ class Setup:
     seed: int
     threads: int | None
     directory: str
+    """Where its state lies."""
+    blocks: str
+    """Where the blocks of snapshots lie; the daemon's, which sees to it that none goes while it is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +122,10 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Go on from the snapshot file at `path`, which belongs to the cut `base` (None: genesis), with so many samples
-    behind it."""
+    """Go on from the snapshot with the root `weights`, which belongs to the cut `base` (None: genesis), with so many
+    samples behind it."""
 
-    path: str
+    weights: bytes
     base: bytes | None
     total: bytes
     samples: int
@@ -168,8 +171,6 @@ class Hello:
     """[author, seq, digest, slot, ratio] for each update above the base."""
     own_seq: int
     """The highest own number that was ever accepted."""
-    snapshots: str
-    """Directory of the snapshot files."""
     parameters: int
     local: int
     rounds: int

@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -92,27 +91,26 @@ class Replica:
         return cls(layout, exponents, units)
 
     @classmethod
-    def from_snapshot(cls, path: Path, layout: Layout) -> Replica:
-        """The replica in a snapshot file, whose links block lies beside it; every byte is verified.
+    def from_snapshot(cls, leaves: Iterator[bytes], layout: Layout) -> Replica:
+        """The replica in a snapshot's file, which comes in verified `leaves`.
 
-        Raises `StoreError` if the file is missing, damaged, or the snapshot of another model.
+        Raises `StoreError` if it is the snapshot of another model, and whatever `leaves` raises.
         """
-        leaves = snapshot.read(path)
         exponents, found = snapshot.read_header(leaves, layout)
         weights = np.empty(layout.size, "<i4")
         room, filled = weights.view(np.uint8).data, 0
         while found:
             if filled + len(found) > len(room):
-                raise StoreError(f"the snapshot {path} has more weights than the model")
+                raise StoreError("the snapshot has more weights than the model")
             room[filled : filled + len(found)] = found
             filled += len(found)
             found = next(leaves, b"")
         if filled != len(room):
-            raise StoreError(f"the snapshot {path} has fewer weights than the model")
+            raise StoreError("the snapshot has fewer weights than the model")
         try:
             return cls(layout, exponents, weights.astype(np.int32, copy=False))
         except LayoutError as error:
-            raise StoreError(f"the snapshot {path} cannot be: {error}") from error
+            raise StoreError(f"the snapshot cannot be: {error}") from error
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The snapshot file of this replica, for `learnae.snapshot.write`; equal replicas have equal bytes."""

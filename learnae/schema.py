@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from learnae.cid import is_raw_cid
+from learnae.cid import is_cid, is_raw_cid
+from learnae.dagcbor import Link
 from learnae.errors import WireError
 
 T = TypeVar("T")
@@ -71,10 +72,24 @@ def boolean(value: Any) -> bool:
 
 
 def cid(value: Any) -> bytes:
+    """A CIDv1 under SHA-256, of a raw, dag-pb or dag-cbor block."""
+    if type(value) is not bytes or not is_cid(value):
+        raise WireError(f"expected the CID of a block, got {_show(value)}")
+    return value
+
+
+def raw_cid(value: Any) -> bytes:
     """A CIDv1 of a raw block under SHA-256."""
     if type(value) is not bytes or not is_raw_cid(value):
         raise WireError(f"expected the CID of a raw block, got {_show(value)}")
     return value
+
+
+def link(value: Any) -> bytes:
+    """A link of DAG-CBOR to a block; its CID."""
+    if type(value) is not Link:
+        raise WireError(f"expected a link, got {_show(value)}")
+    return value.cid
 
 
 def optional(check: Check[T]) -> Check[T | None]:

@@ -75,7 +75,7 @@ class Part:
 
     @classmethod
     def from_wire(cls, value: Any) -> Part:
-        return cls(*schema.record(value, schema.cid, schema.integer(1, MAX_PART)))
+        return cls(*schema.record(value, schema.raw_cid, schema.integer(1, MAX_PART)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ from learnae.errors import StoreError
 from learnae.home import SUMMARY_FILE
 from learnae.protocol import Evaluate, Setup
 from learnaed import logs
+from learnaed.blockstore import BlockStore
 from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.identity import load_identity
+from learnaed.library import Library
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
@@ -75,8 +78,8 @@ def _live(config: Config, profile: Path, messages: Messages) -> int:
 
 async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watchdog) -> int:
     identity = load_identity(profile / "identity.key")
-    with _opened(profile, identity.author, messages) as store:
-        shelf = Shelf()
+    with _opened(profile, identity.author, messages) as store, closing(BlockStore(profile / "snapshots")) as blocks:
+        shelf = Shelf(blocks)
         coordinator = Coordinator(identity.author, identity.sign, config.topic, paused=config.paused)
         network = Network(
             identity.seed,
@@ -86,11 +89,13 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
         )
         driver = Driver(coordinator, store, shelf, network, notify=messages.add, last_round=config.rounds)
         trainer = driver.trainer = Trainer(
-            _setup(config, profile, identity.author),
+            _setup(config, profile, identity.author, blocks),
             hear=driver.hear_trainer,
             lost=driver.lost_trainer,
         )
-        Service(coordinator, store, shelf).register(network)
+        library = Library(store, shelf)
+        Service(coordinator, store, library).register(network)
+        network.serve_blocks(library)
         node = Node(config, profile, coordinator, driver, network, store, shelf, trainer, messages)
 
         async with trio.open_nursery() as nursery:
@@ -112,7 +117,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
     return 0
 
 
-def _setup(config: Config, profile: Path, author: bytes) -> Setup:
+def _setup(config: Config, profile: Path, author: bytes, blocks: BlockStore) -> Setup:
     return Setup(
         author=author,
         topic=config.topic,
@@ -123,6 +128,7 @@ def _setup(config: Config, profile: Path, author: bytes) -> Setup:
         seed=config.seed,
         threads=config.torch_threads,
         directory=str(profile / "trainer"),
+        blocks=str(blocks.blocks.directory),
     )
 
 

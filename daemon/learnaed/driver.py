@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import trio
 
@@ -23,12 +23,12 @@ from learnae.ledger import Applied, Kept, Refusal
 from learnae.peer import peer_id, public_key
 from learnaed import logs, protocols
 from learnaed.asker import Asker
-from learnaed.network import Network
+from learnaed.network import Drop, Limits, Network, Session
 from learnaed.patience import Patience
 from learnaed.payloads import Payloads
-from learnaed.snapshots import MOST_BYTES, Download, Progress, Shelf, check_fit
+from learnaed.snapshots import Download, Progress, Shelf, check_fit
 from learnaed.store import Change, DamagedStore, Store
-from learnaed.trainer.supervisor import Item, Trainer
+from learnaed.trainer.supervisor import Item, Send, Trainer, Unit
 
 _TICK = 0.25
 _TICKS_PER_LOOK = 20
@@ -44,6 +44,8 @@ _LAST = (*_ALONE, events.RoundFinished)
 """These are not to wait for what comes after: a trainer stands idle."""
 _TIDY_EVERY = 60.0
 _LARGEST_HEADER = 16 * 1024 * 1024
+_LIMITS = Limits(held=8 * 1024 * 1024)
+"""What has come and is not on the disk yet is fetched again after a crash."""
 _CHANGES = get_args(Change)
 
 log = logs.get("driver")
@@ -57,13 +59,6 @@ class DriverStatistics:
     events: int
     store_failures: int
     store_waiting: int
-
-
-class _Arrival(NamedTuple):
-    """A trainer that has said hello: which one, and where it keeps its snapshots."""
-
-    life: int
-    snapshots: Path
 
 
 class Driver:
@@ -105,7 +100,8 @@ class Driver:
         self._download: Download | None = None
         self._downloading: trio.CancelScope | None = None
         self._complaint = ""
-        self._arrived: deque[_Arrival] = deque()
+        self._arrived: deque[int] = deque()
+        """Which trainers have said hello."""
         self._loaded: bytes | None = None
         self._swarm = b""
         self._layout: Layout | None = None
@@ -144,7 +140,13 @@ class Driver:
     def lost_trainer(self) -> None:
         """The trainer process ended without being asked to."""
         self._notify("warning", "the trainer process ended; it is started again and resumes from its saved state")
+        self._relaunched()
         self.post(events.TrainerLost())
+
+    def _relaunched(self) -> None:
+        # The next one writes the snapshot of its genesis before it says hello.
+        with contextlib.suppress(StoreError):
+            self._shelf.begin_writing()
 
     async def hear_trainer(self, message: protocol.TrainerMessage) -> None:
         """A message of the trainer process."""
@@ -178,15 +180,8 @@ class Driver:
             raise TaskError(f"the task cannot be shared: {error}. Correct the task, or its slot_seconds") from error
         self.rounds = hello.rounds
         log.info("trainer ready", parameters=hello.parameters, local_tensors=hello.local, rounds=hello.rounds)
-        if 4 * genesis.layout.size > MOST_BYTES:
-            self._notify(
-                "warning",
-                f"the model is too large to be shared as a snapshot: {genesis.layout.size / 1e6:.0f} million weights, "
-                f"and {MOST_BYTES / 4e6:.0f} are the most. Nodes that start late or stay away for long cannot take "
-                "part: start all of them together, or freeze some of the weights",
-            )
         applied = tuple(Applied(*row) for row in hello.applied)
-        self._arrived.append(_Arrival(self.trainer.life if self.trainer is not None else 0, Path(hello.snapshots)))
+        self._arrived.append(self.trainer.life if self.trainer is not None else 0)
         self.post(events.TrainerReady(genesis, hello.base, hello.total, applied, hello.own_seq, Kept()))
 
     def _take_report(self, report: protocol.Report) -> None:
@@ -249,22 +244,25 @@ class Driver:
         match event:
             case events.TrainerReady():
                 return await self._welcomed(event, self._arrived.popleft())
-            case events.CutTaken(weights=bytes() as cid) if not await trio.to_thread.run_sync(self._shelf.add, cid):
-                return replace(event, weights=None)
+            case events.CutTaken(weights=cid):
+                kept = cid is not None and await trio.to_thread.run_sync(self._shelf.add, cid)
+                await trio.to_thread.run_sync(self._shelf.end_writing)
+                return event if kept else replace(event, weights=None)
             case events.BlocksFetched(complete=True):
                 return await self._payloads.confirmed(event)
             case events.SnapshotFetched(weights=cid, ok=True):
                 return replace(event, ok=await trio.to_thread.run_sync(self._shelf.add, cid))
         return event
 
-    async def _welcomed(self, ready: events.TrainerReady, arrival: _Arrival) -> events.TrainerReady:
+    async def _welcomed(self, ready: events.TrainerReady, life: int) -> events.TrainerReady:
         """What is kept, now that all events from before the trainer came have been dealt with."""
         self._loaded = None
-        snapshots = await trio.to_thread.run_sync(self._shelf.open, arrival.snapshots)
+        await trio.to_thread.run_sync(self._shelf.add, ready.genesis.weights)
+        await trio.to_thread.run_sync(self._shelf.end_writing)
         kept = await self._patiently(self._store.kept, ready.genesis.swarm_id(self._coordinator.topic))
         if self.trainer is not None:
-            self.trainer.begin(arrival.life)
-        return replace(ready, kept=replace(kept, snapshots=snapshots))
+            self.trainer.begin(life)
+        return replace(ready, kept=replace(kept, snapshots=self._shelf.cids))
 
     async def _tidy(self) -> None:
         # Here and nowhere else: no block may go between the look at it in `_prepared` and the transaction.
@@ -303,7 +301,7 @@ class Driver:
             case actions.Unapply():
                 self._tell(self._payloads.remove(self._swarm, action.entry))
             case actions.TakeCut():
-                self._tell(self._payloads.cut(self._swarm, action.index, action.token, action.minus))
+                self._tell(self._taking(action))
             case actions.Accept():
                 self._accept(action)
             case actions.Forget():
@@ -348,14 +346,30 @@ class Driver:
         else:
             self._tell(protocol.Accepted(entry.author, entry.seq, entry.digest, entry.slot, action.ratio))
 
+    def _taking(self, action: actions.TakeCut) -> Unit:
+        """Has the trainer write a cut, if there is room for it."""
+        assert self._layout is not None
+        size = 4 * self._layout.size + _LARGEST_HEADER
+        cut = self._payloads.cut(self._swarm, action.index, action.token, action.minus)
+
+        async def unit(send: Send) -> None:
+            try:
+                await trio.to_thread.run_sync(self._shelf.begin_writing, size)
+            except StoreError as error:
+                self._complain(error)
+                self.post(events.CutTaken(action.index, action.token, None, 0))
+                return
+            await cut(send)
+
+        return unit
+
     def _load(self, action: actions.LoadCut) -> None:
         if self.trainer is not None:
             # Whatever waits was about the weights that are given up now; its payloads may be gone.
             self.trainer.forget_units()
         self._payloads.give_up()
         self._loaded = action.weights
-        path = str(self._shelf.path(action.weights))
-        self._tell(protocol.Load(path, action.base, action.total, action.samples))
+        self._tell(protocol.Load(action.weights, action.base, action.total, action.samples))
 
     def _join(self, action: actions.JoinSwarm) -> None:
         self._swarm, self._layout = action.swarm, action.genesis.layout
@@ -394,7 +408,7 @@ class Driver:
         layout = self._layout
         assert layout is not None
         limit, check = 4 * layout.size + _LARGEST_HEADER, partial(check_fit, layout)
-        download = Download(self._shelf.directory, action.weights, action.holders, self._asker.blocks, limit, check)
+        download = Download(self._shelf.store, action.weights, action.holders, self._session, limit, check)
         if self._downloading is not None:
             self._downloading.cancel()
         with trio.CancelScope() as scope:
@@ -410,12 +424,22 @@ class Driver:
             if not await trio.to_thread.run_sync(self._shelf.has, download.progress.cid):
                 await download.run()
         except (NetworkError, StoreError) as error:
-            if str(error) != self._complaint:  # It is tried every few seconds.
-                self._complaint = str(error)
-                self._notify("warning", self._complaint)
+            self._complain(error)
             return False
         self._complaint = ""
         return True
+
+    def _complain(self, error: NetworkError | StoreError) -> None:
+        if str(error) != self._complaint:  # It is tried every few seconds.
+            self._complaint = str(error)
+            self._notify("warning", self._complaint)
+
+    def _session(self, peers: Sequence[str]) -> Session:
+        return self._network.session(peers, limits=_LIMITS, on_drop=self._dropped)
+
+    @staticmethod
+    def _dropped(peer: str, reason: Drop) -> None:
+        log.info("a peer is asked no more for this snapshot", peer=peer, why=reason.value)
 
     @property
     def download(self) -> Progress | None:

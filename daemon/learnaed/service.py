@@ -9,8 +9,8 @@ from learnae.coordinator import Coordinator
 from learnae.vector import VersionVector
 from learnae.wire import BlockReply, BlockRequest, GenesisReply, GenesisRequest, SyncReply, SyncRequest
 from learnaed import protocols
+from learnaed.library import Library
 from learnaed.network import Network
-from learnaed.snapshots import Shelf
 from learnaed.store import Store
 
 _MARGIN = 4096
@@ -23,10 +23,10 @@ class Service:
     A request that breaks the format raises `WireError`, which the network counts and answers by closing the stream.
     """
 
-    def __init__(self, coordinator: Coordinator, store: Store, shelf: Shelf) -> None:
+    def __init__(self, coordinator: Coordinator, store: Store, library: Library) -> None:
         self._coordinator = coordinator
         self._store = store
-        self._shelf = shelf
+        self._library = library
         self._limiter = trio.CapacityLimiter(_PARALLEL)
 
     def register(self, network: Network) -> None:
@@ -53,19 +53,15 @@ class Service:
         request = wire.unpack(BlockRequest, body, _MARGIN)
         blocks: list[bytes] = []
         room = wire.MAX_REPLY - _MARGIN
-        async with self._limiter:
-            for cid in request.cids:
-                block = await trio.to_thread.run_sync(self._block, cid)
-                room -= len(block) + 8
-                if room < 0:
-                    break
-                blocks.append(block)
+        for cid in request.cids:
+            block = await self._library.get(cid) or b""
+            if len(block) > wire.MAX_PART:
+                block = b""  # as if it were not here: it does not fit into a reply
+            room -= len(block) + 8
+            if room < 0:
+                break
+            blocks.append(block)
         return wire.pack(BlockReply(tuple(blocks)))
-
-    def _block(self, cid: bytes) -> bytes:
-        """A payload block, a manifest, or a piece of a snapshot; empty if it is not here, or too large for a reply."""
-        block = self._store.block(cid) or self._shelf.block(cid) or b""
-        return block if len(block) <= wire.MAX_PART else b""
 
     async def _genesis(self, body: bytes, peer: str) -> bytes:
         wire.unpack(GenesisRequest, body, _MARGIN)

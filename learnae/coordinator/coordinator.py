@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
-from learnae.cid import raw_cid
+from learnae.cid import names, raw_cid
 from learnae.coordinator import events
 from learnae.coordinator.actions import Accept, Action, LearnAddresses, Leave, Notice, PublishHeartbeat, PublishUpdate
 from learnae.coordinator.adoption import AdoptionStatistics
@@ -240,7 +240,7 @@ class Coordinator:
     @_on.register
     def _(self, event: events.ManifestFetched, now: float) -> list[Action]:
         if event.data is not None and (
-            raw_cid(event.data) != event.cid or not self._memory.cuts.fetched(event.cid, event.data)
+            not names(event.cid, event.data) or not self._memory.cuts.fetched(event.cid, event.data)
         ):
             return self._memory.lied(event.peer, now)
         return []

@@ -1,39 +1,41 @@
-"""Brings one snapshot to disk, from several peers at a time, leaf by leaf; used by the driver."""
+"""Brings one snapshot into the block store, from several peers at a time, block by block; used by the driver."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
-from learnae.cid import raw_cid
+from learnae import unixfs
+from learnae.cid import DAG_PB, codec_of, to_text
 from learnae.errors import NetworkError, StoreError, WireError
-from learnae.peer import short
-from learnae.snapshot import LEAF, Links, links_path, parse_links, snapshot_path
-from learnaed import durable, logs
-from learnaed.asker import BLOCKS_AT_ONCE
-from learnaed.snapshots.shelf import draft_path
+from learnae.peer import peer_id
+from learnae.unixfs import Child
+from learnaed import logs
+from learnaed.blockstore import BlockStore, Lease
 
-PARALLEL: Final = 4
-"""Most requests at a time, each to another peer."""
-SLOWEST: Final = 16 * 1024
-"""Bytes per second below which a peer is given up, after a pause."""
-PAUSE: Final = 10.0
-_STRIKES: Final = 2
-"""Failures after which a peer is not asked again; one lie has the same effect."""
-_MARGIN: Final = 64 * 1024 * 1024
-"""Bytes that stay free on the disk."""
-
-Ask = Callable[[bytes, Sequence[bytes]], Awaitable[tuple[bytes, ...] | None]]
+TOGETHER: Final = 8
+"""Blocks that are made durable together: more is faster, and so much more is fetched again after a crash."""
+_SPEED_SECONDS: Final = 5.0
 
 log = logs.get("snapshots")
+
+
+class Blocks(Protocol):
+    """The part of a Bitswap session that a download needs."""
+
+    def want(self, cids: Sequence[bytes]) -> None: ...
+
+    def __aiter__(self) -> Blocks: ...
+
+    async def __anext__(self) -> tuple[bytes, bytes]: ...
+
+
+Open = Callable[[Sequence[str]], AbstractContextManager[Blocks]]
+"""Begins a session with these peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,191 +44,215 @@ class Progress:
 
     cid: bytes
     done: int
-    """Bytes on disk."""
+    """Bytes of the file that are here."""
     size: int
     """Bytes in all; 0 while that is unknown."""
     holders: int
-    """Peers that give it."""
+    """Peers that were asked for it."""
+    speed: float
+    """Bytes per second lately."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None while that cannot be told."""
+        return (self.size - self.done) / self.speed if self.size and self.speed else None
 
 
 class Download:
-    """One snapshot on its way. Each leaf is verified and written when it comes; a later attempt goes on from there.
+    """One snapshot on its way. Each block is verified when it comes; a later attempt goes on from what is on disk.
 
     Args:
-        directory: where snapshots lie.
-        cid: the snapshot.
-        holders: peers that may have it.
-        ask: asks a peer for blocks.
-        limit: most bytes that the snapshot may have.
+        store: takes the blocks.
+        cid: root of the snapshot.
+        holders: keys of peers that may have it.
+        session: asks peers for blocks.
+        limit: most bytes that the file may have.
         check: looks at the leaves and the size of the whole; raises `StoreError` if that is of no use. Default: any is.
     """
 
     def __init__(
         self,
-        directory: Path,
+        store: BlockStore,
         cid: bytes,
         holders: Sequence[bytes],
-        ask: Ask,
+        session: Open,
         limit: int,
         check: Callable[[Iterator[bytes], int], None] = lambda leaves, size: None,
     ) -> None:
-        self._directory = directory
+        self._store = store
         self._cid = cid
-        self._idle = deque(holders)
-        self._holders = set(holders)
-        self._strikes: Counter[bytes] = Counter()
-        self._ask = ask
+        self._holders = tuple(peer_id(key) for key in holders)
+        self._session = session
         self._limit = limit
         self._check = check
-        self._links = Links(0, ())
-        self._missing: deque[int] = deque()
-        self._done = 0
+        self._size = self._done = 0
+        self._links: dict[bytes, Child] = {}
+        self._pace = Pace()
 
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        return Progress(self._cid, self._done, self._links.size, len(self._holders))
+        return Progress(self._cid, self._done, self._size, len(self._holders), self._pace.speed)
 
     async def run(self) -> None:
-        """Fetch all that is missing, and complete the snapshot.
+        """Fetch all that is missing.
 
         Raises:
             NetworkError: no peer gives what is still missing, or it is no snapshot of this model.
-            StoreError: the disk is full or the directory not writable.
+            StoreError: there is no room, or the disk cannot be written.
         """
-        self._links = await self._fetch_links()
-        self._missing.extend(await trio.to_thread.run_sync(self._prepare))
-        self._done = self._links.size - sum(map(self._size, self._missing))
-        failures: list[StoreError] = []
-        async with trio.open_nursery() as nursery:
-            for _ in range(PARALLEL):
-                nursery.start_soon(self._work, failures, nursery.cancel_scope)
+        lease = await trio.to_thread.run_sync(self._store.lease, self._cid)
+        complete = False
+        try:
+            await self._fetch(lease)
+            await trio.to_thread.run_sync(self._examine)
+            complete = True
+        finally:
+            # It is pinned before anything is collected: the driver does both, one after the other.
+            lease.release(keep=True)
+            log.debug("download ended", cid=to_text(self._cid), complete=complete)
+
+    async def _fetch(self, lease: Lease) -> None:
+        missing = await trio.to_thread.run_sync(self._plan, lease)
+        if not missing:
+            return
+        send, receive = trio.open_memory_channel[tuple[bytes, bytes]](TOGETHER)
+        failures: list[NetworkError | StoreError] = []
+        with self._session(self._holders) as session:
+            session.want(missing)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, lease, receive, failures, nursery.cancel_scope)
+                async with send:
+                    try:
+                        await self._receive(session, lease, send)
+                    except (NetworkError, StoreError) as error:
+                        failures.append(error)
         if failures:
             raise failures[0]
-        if self._missing:
-            raise NetworkError(
-                f"no peer gives the rest of the snapshot; {self._done} of {self._links.size} bytes are here"
-            )
-        await trio.to_thread.run_sync(self._complete)
 
-    # --- from the peers
+    async def _receive(self, session: Blocks, lease: Lease, send: trio.MemorySendChannel[tuple[bytes, bytes]]) -> None:
+        async for cid, block in session:
+            more = self._unfold(cid, block)
+            if more:
+                session.want(await trio.to_thread.run_sync(self._absent, more))
+                await trio.to_thread.run_sync(lease.expect, self._links[self._cid].tsize)
+            await send.send((cid, block))
 
-    async def _fetch_links(self) -> Links:
-        for _ in range(_STRIKES * len(self._idle)):
-            if not self._idle:
-                break
-            holder = self._idle.popleft()
-            data = (await self._blocks(holder, [self._cid]) or (b"",))[0]
-            if raw_cid(data) != self._cid:
-                self._fault(holder, lie=bool(data))
-                continue
-            self._idle.append(holder)
-            try:
-                links = parse_links(data)
-            except WireError as error:
-                raise NetworkError(f"what the peers call a snapshot is none: {error}") from error
-            if links.size > self._limit:
-                raise NetworkError(f"what the peers call a snapshot has {links.size} bytes; this model's are smaller")
-            return links
-        raise NetworkError("no peer gives the snapshot")
-
-    async def _work(self, failures: list[StoreError], everybody: trio.CancelScope) -> None:
+    async def _write(
+        self,
+        lease: Lease,
+        blocks: trio.MemoryReceiveChannel[tuple[bytes, bytes]],
+        failures: list[NetworkError | StoreError],
+        everything: trio.CancelScope,
+    ) -> None:
         try:
-            await self._take_leaves()
+            await self._keep(lease, blocks)
         except StoreError as error:
             failures.append(error)
-            everybody.cancel()
+            everything.cancel()
 
-    async def _take_leaves(self) -> None:
-        while self._missing and self._idle:
-            holder = self._idle.popleft()
-            wanted = [self._missing.popleft() for _ in range(min(BLOCKS_AT_ONCE, len(self._missing)))]
-            taken = 0
-            try:
-                leaves = await self._blocks(holder, [self._links.leaves[number] for number in wanted])
-                for number, leaf in zip(wanted, leaves or (), strict=False):
-                    if raw_cid(leaf) != self._links.leaves[number]:
-                        break
-                    await trio.to_thread.run_sync(self._write, number, leaf)
-                    self._done += len(leaf)
-                    taken += 1
-            finally:
-                self._missing.extendleft(reversed(wanted[taken:]))
-            if leaves is not None and taken == len(leaves):
-                self._idle.append(holder)
+    async def _keep(self, lease: Lease, blocks: trio.MemoryReceiveChannel[tuple[bytes, bytes]]) -> None:
+        """Write what comes, several blocks at a time."""
+        async for first in blocks:
+            batch = [first]
+            while len(batch) < TOGETHER:
+                try:
+                    batch.append(blocks.receive_nowait())
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+            await trio.to_thread.run_sync(lease.put_all, [(codec_of(cid), block) for cid, block in batch])
+            came = sum(len(block) for cid, block in batch if codec_of(cid) != DAG_PB)
+            self._done += came
+            self._pace.add(came, trio.current_time())
+
+    # --- what belongs to it
+
+    def _plan(self, lease: Lease) -> list[bytes]:
+        """What is missing, as far as the nodes that are here tell."""
+        missing: list[bytes] = []
+        ahead = [self._cid]
+        while ahead:
+            cid = ahead.pop()
+            block = self._store.get(cid)
+            if block is None:
+                missing.append(cid)
+                continue
+            if codec_of(cid) == DAG_PB:
+                ahead += reversed(self._unfold(cid, block))
             else:
-                self._fault(holder, lie=leaves is not None)
-
-    async def _blocks(self, holder: bytes, cids: Sequence[bytes]) -> tuple[bytes, ...] | None:
-        with trio.move_on_after(PAUSE + len(cids) * LEAF / SLOWEST):
-            return await self._ask(holder, cids)
-        return None
-
-    def _fault(self, holder: bytes, *, lie: bool) -> None:
-        self._strikes[holder] += _STRIKES if lie else 1
-        if self._strikes[holder] < _STRIKES:
-            self._idle.append(holder)
-            return
-        self._holders.discard(holder)
-        log.info("a peer is asked no more for this snapshot", peer=short(holder), lied=lie)
-
-    # --- to the disk
-
-    @property
-    def _draft(self) -> Path:
-        return draft_path(self._directory, self._cid)
-
-    def _size(self, number: int) -> int:
-        return min(LEAF, self._links.size - number * LEAF)
-
-    def _prepare(self) -> list[int]:
-        """Make the draft, or look what an earlier one holds; the numbers of the leaves that are missing."""
-        missing: list[int] = []
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with self._draft.open("a+b") as file:
-                file.truncate(self._links.size)
-                file.seek(0)
-                for number, cid in enumerate(self._links.leaves):
-                    if raw_cid(file.read(self._size(number))) != cid:
-                        missing.append(number)
-            room = shutil.disk_usage(self._directory).free
-        except OSError as error:
-            raise self._no_disk(error) from error
-        needed = sum(map(self._size, missing)) + _MARGIN
-        if needed > room:
-            raise self._no_disk(f"{needed >> 20} MiB are needed and {room >> 20} MiB are free")
+                self._done += len(block)
+        if self._cid in self._links:
+            lease.expect(self._links[self._cid].tsize)
         return missing
 
-    def _write(self, number: int, leaf: bytes) -> None:
-        try:
-            with self._draft.open("r+b") as file:
-                file.seek(number * LEAF)
-                file.write(leaf)
-        except OSError as error:
-            raise self._no_disk(error) from error
+    def _unfold(self, cid: bytes, block: bytes) -> list[bytes]:
+        """Take in a block: the parts that it names, if it is a node.
 
-    def _complete(self) -> None:
-        links, final = links_path(self._directory, self._cid), snapshot_path(self._directory, self._cid)
+        Raises:
+            NetworkError: it cannot belong to a snapshot of this model.
+        """
+        if cid == self._cid:
+            self._links[cid] = self._root(cid, block)
+            self._size = self._links[cid].size
+        if codec_of(cid) != DAG_PB:
+            return []
         try:
-            with self._draft.open("rb") as file:
-                self._check(iter(partial(file.read, LEAF), b""), self._links.size)
-        except StoreError as error:
-            self._draft.unlink()
+            children = unixfs.children_of(self._links[cid], block)
+        except WireError as error:
+            raise NetworkError(f"what the peers call a snapshot is none: {error}") from error
+        new = [child for child in children if child.cid not in self._links]
+        self._links |= {child.cid: child for child in new if codec_of(child.cid) == DAG_PB}
+        return list(dict.fromkeys(child.cid for child in new))
+
+    def _root(self, cid: bytes, block: bytes) -> Child:
+        try:
+            children = unixfs.parse_node(block) if codec_of(cid) == DAG_PB else ()
+        except WireError as error:
+            raise NetworkError(f"what the peers call a snapshot is none: {error}") from error
+        size = sum(child.size for child in children) if children else len(block)
+        if size > self._limit:
+            raise NetworkError(f"what the peers call a snapshot has {size} bytes; this model's are smaller")
+        return Child(cid, len(block) + sum(child.tsize for child in children), size)
+
+    def _absent(self, cids: Sequence[bytes]) -> list[bytes]:
+        """Those that are not here; what is here is unfolded, too."""
+        absent: list[bytes] = []
+        ahead = list(reversed(cids))
+        while ahead:
+            cid = ahead.pop()
+            block = self._store.get(cid)
+            if block is None:
+                absent.append(cid)
+            elif codec_of(cid) == DAG_PB:
+                ahead += reversed(self._unfold(cid, block))
+            else:
+                self._done += len(block)
+        return absent
+
+    def _examine(self) -> None:
+        try:
+            self._check(unixfs.read(self._cid, self._store.get), self._size)
+        except unixfs.MissingBlock as error:
+            raise NetworkError("a block of the snapshot was damaged on the disk; it is fetched again") from error
+        except (StoreError, WireError) as error:
             raise NetworkError(f"what the peers call a snapshot is none of this model: {error}") from error
-        except OSError as error:
-            raise self._no_disk(error) from error
-        try:
-            with self._draft.open("r+b") as file:
-                os.fsync(file.fileno())
-            self._draft.replace(final)
-            durable.sync_names(self._directory)  # The data have their name before the links have theirs.
-            durable.replace(links, self._links.encode())
-        except OSError as error:
-            raise self._no_disk(error) from error
 
-    def _no_disk(self, why: object) -> StoreError:
-        return StoreError(
-            f"a snapshot cannot be written to {self._directory}: {why}. Make room on the disk; it is tried again, and "
-            "goes on from what is there"
-        )
+
+class Pace:
+    """Bytes per second over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
+
+    def add(self, size: int, now: float) -> None:
+        """So many bytes came now."""
+        self._marks = [mark for mark in self._marks if now - mark[0] < _SPEED_SECONDS] + [(now, size)]
+
+    @property
+    def speed(self) -> float:
+        """0 until there is something to measure."""
+        if len(self._marks) < 2:
+            return 0.0
+        (begin, _), *later = self._marks
+        elapsed = later[-1][0] - begin
+        return sum(size for _, size in later) / elapsed if elapsed > 0 else 0.0

@@ -68,4 +68,11 @@ MIGRATIONS = (
         genesis BLOB -- the genesis of that one
     ) WITHOUT ROWID;
     """,
+    # The second schema's swarms named their weights otherwise, and no other node knows them any more.
+    """
+    DELETE FROM updates;
+    DELETE FROM blocks;
+    DELETE FROM manifests;
+    DELETE FROM swarms;
+    """,
 )

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import cbor2
 
 from learnae import cbor
-from learnae.cid import raw_cid
+from learnae.cid import names, raw_cid
 from learnae.coordinator.actions import Drop, GoOver, KeepCut, Prune, Settle
 from learnae.coordinator.actions import Store as Keep
 from learnae.genesis import Genesis
@@ -305,4 +305,4 @@ def _entry(author: bytes, seq: int, slot: int, digest: bytes, facts: bytes) -> E
 
 def _sound(cid: bytes, rows: Sequence[tuple[Any, ...]]) -> bytes | None:
     data: bytes | None = rows[0][0] if rows else None
-    return data if data is not None and raw_cid(data) == cid else None
+    return data if data is not None and names(cid, data) else None

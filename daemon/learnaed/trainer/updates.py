@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from learnae import protocol, snapshot
+from learnae.blocks import Blocks
 from learnae.errors import LearnaeError, StoreError
 from learnaed.trainer.books import Applied, Books
 
@@ -44,7 +44,7 @@ class Updates:
         learner: holds the replica.
         books: what is in it.
         author: the own key.
-        snapshots: directory of the snapshot files.
+        blocks: where snapshots are written to and read from.
         send: takes messages for the daemon.
     """
 
@@ -53,7 +53,7 @@ class Updates:
         learner: Learner,
         books: Books,
         author: bytes,
-        snapshots: Path,
+        blocks: Blocks,
         send: Callable[[protocol.TrainerMessage], None],
     ) -> None:
         self._learner = learner
@@ -63,7 +63,7 @@ class Updates:
         self.loads = 0
         """How often the weights were given up for those of a snapshot."""
         self._author = author
-        self._snapshots = snapshots
+        self._blocks = blocks
         self._send = send
         self._coming: _Coming | None = None
         self._cut: _Cut | None = None
@@ -178,8 +178,8 @@ class Updates:
         try:
             if not sound:
                 raise StoreError("a cut cannot be taken: the stored payload of an update is damaged")
-            links = snapshot.write(self._snapshots, copy.pieces())
-            self._send(protocol.CutTaken(message.index, message.token, links.cid, links.size))
+            root = snapshot.write(self._blocks, copy.pieces())
+            self._send(protocol.CutTaken(message.index, message.token, root.cid, root.size))
         except StoreError as error:
             self._send(protocol.Warned(str(error)))
             self._send(protocol.CutTaken(message.index, message.token, None, 0))
@@ -188,7 +188,7 @@ class Updates:
         # Only the trainer process has numpy.
         from learnae.replica import Replica
 
-        replica = Replica.from_snapshot(Path(message.path), self._learner.layout)
+        replica = Replica.from_snapshot(snapshot.read(self._blocks, message.weights), self._learner.layout)
         self._learner.load(replica, message.samples)
         self._books.stand_on(message.base, message.total)
         self._books.outbox = None  # A round on weights that are no more; its answer may still come.

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from learnae import protocol, snapshot
+from learnae.blocks import Blocks
 from learnae.errors import ConfigError, DataError, LayoutError, LearnaeError, LearnerError, StoreError, TaskError
 from learnae.genesis import Genesis
 from learnaed.trainer.books import Books
@@ -49,21 +50,20 @@ class Worker:
 
             torch.set_num_threads(setup.threads)
         self._pipe = pipe
+        self._blocks = Blocks(Path(setup.blocks))
         task = load_task(setup.task, Path(setup.data) if setup.data else None)
         shard = Shard.parse(setup.shard, alpha=setup.skew)
         self._learner = Learner(task, shard, seed=setup.seed)
         self._genesis = Genesis(
             self._learner.layout,
             self._learner.exponents,
-            snapshot.links_of(self._learner.replica.pieces()).cid,
+            self._keep_genesis(),
             float(task.slot_seconds),
             task.round_steps,
             task.rules,
         )
         # A replica is the sum of one swarm's updates: each swarm has a state of its own.
         self._path = Path(setup.directory) / self._genesis.swarm_id(setup.topic).hex()[:16]
-        self._snapshots = self._path / "snapshots"
-        self._keep_genesis()
         try:
             self._books = load_checkpoint(self._path, self._learner) or Books()
         except LearnerError as error:
@@ -71,7 +71,7 @@ class Worker:
             set_aside(self._path)
             self._learner = Learner(task, shard, seed=setup.seed)
             self._books = Books()
-        self._updates = Updates(self._learner, self._books, setup.author, self._snapshots, pipe.send)
+        self._updates = Updates(self._learner, self._books, setup.author, self._blocks, pipe.send)
         self._slot_seconds = self._genesis.slot_seconds
         self._mode = "pause"
         self._share = 1.0
@@ -105,7 +105,6 @@ class Worker:
                 total=self._books.total,
                 applied=self._books.rows(),
                 own_seq=self._books.own_seq,
-                snapshots=str(self._snapshots),
                 parameters=self._learner.layout.size,
                 local=len(self._learner.layout.local),
                 rounds=self._books.rounds,
@@ -235,13 +234,13 @@ class Worker:
 
     # --- state and figures
 
-    def _keep_genesis(self) -> None:
-        """The initial weights as a snapshot, for nodes that start from others and come over."""
+    def _keep_genesis(self) -> bytes:
+        """The initial weights as a snapshot, for nodes that start from others and come over; its root."""
         try:
-            if not snapshot.exists(self._snapshots, self._genesis.weights):
-                snapshot.write(self._snapshots, self._learner.replica.pieces())
+            return snapshot.write(self._blocks, self._learner.replica.pieces()).cid
         except StoreError as error:
             self._warn(str(error))
+            return snapshot.root_of(self._learner.replica.pieces()).cid
 
     def _save(self) -> None:
         try:
