@@ -160,6 +160,8 @@ class Node:
                 "done": fetching.done,
                 "size": fetching.size,
                 "holders": fetching.holders,
+                "speed": fetching.speed,
+                "seconds_left": fetching.seconds_left,
             },
         }
 
