@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
@@ -23,10 +23,10 @@ from learnae.ledger import Applied, Kept, Refusal
 from learnae.peer import peer_id, public_key
 from learnaed import logs, protocols
 from learnaed.asker import Asker
-from learnaed.network import Drop, Limits, Network, Session
+from learnaed.network import Network
 from learnaed.patience import Patience
 from learnaed.payloads import Payloads
-from learnaed.snapshots import Download, Progress, Shelf, check_fit
+from learnaed.snapshots import LARGEST_HEADER, Progress, Receiver, Shelf
 from learnaed.store import Change, DamagedStore, Store
 from learnaed.trainer.supervisor import Item, Send, Trainer, Unit
 
@@ -43,9 +43,6 @@ _ALONE = (events.TrainerReady, events.TrainerLost)
 _LAST = (*_ALONE, events.RoundFinished)
 """These are not to wait for what comes after: a trainer stands idle."""
 _TIDY_EVERY = 60.0
-_LARGEST_HEADER = 16 * 1024 * 1024
-_LIMITS = Limits(held=8 * 1024 * 1024)
-"""What has come and is not on the disk yet is fetched again after a crash."""
 _CHANGES = get_args(Change)
 
 log = logs.get("driver")
@@ -97,9 +94,7 @@ class Driver:
         self._patiently = Patience(notify)
         self._asker = Asker(network, coordinator.refused)
         self._payloads = Payloads(store, self._patiently, self._asker, self._connected, notify)
-        self._download: Download | None = None
-        self._downloading: trio.CancelScope | None = None
-        self._complaint = ""
+        self._receiver = Receiver(shelf, network, notify)
         self._arrived: deque[int] = deque()
         """Which trainers have said hello."""
         self._loaded: bytes | None = None
@@ -275,8 +270,7 @@ class Driver:
             log.debug("blocks that nobody needs stay", why=error)
 
     async def _clear_shelf(self, prune: actions.Prune) -> None:
-        wanted = [*prune.snapshots, *([self._download.progress.cid] if self._download else ())]
-        await trio.to_thread.run_sync(self._shelf.keep_only, wanted)
+        await trio.to_thread.run_sync(self._shelf.keep_only, prune.snapshots)
 
     async def _tick(self) -> None:
         for count in itertools.count():
@@ -349,14 +343,14 @@ class Driver:
     def _taking(self, action: actions.TakeCut) -> Unit:
         """Has the trainer write a cut, if there is room for it."""
         assert self._layout is not None
-        size = 4 * self._layout.size + _LARGEST_HEADER
+        size = 4 * self._layout.size + LARGEST_HEADER
         cut = self._payloads.cut(self._swarm, action.index, action.token, action.minus)
 
         async def unit(send: Send) -> None:
             try:
                 await trio.to_thread.run_sync(self._shelf.begin_writing, size)
             except StoreError as error:
-                self._complain(error)
+                self._receiver.complain(error)
                 self.post(events.CutTaken(action.index, action.token, None, 0))
                 return
             await cut(send)
@@ -402,49 +396,15 @@ class Driver:
         self.post(events.ManifestFetched(action.peer, action.cid, blocks[0] if blocks else None))
 
     async def _fetch_snapshot(self, action: actions.FetchSnapshot) -> None:
-        """One at a time: the coordinator asks for another one when it has changed its mind."""
-        if self._download is not None and self._download.progress.cid == action.weights:
-            return
-        layout = self._layout
-        assert layout is not None
-        limit, check = 4 * layout.size + _LARGEST_HEADER, partial(check_fit, layout)
-        download = Download(self._shelf.store, action.weights, action.holders, self._session, limit, check)
-        if self._downloading is not None:
-            self._downloading.cancel()
-        with trio.CancelScope() as scope:
-            self._download, self._downloading = download, scope
-            ok = await self._succeeds(download)
-            if self._download is download:
-                self._download, self._downloading = None, None
-            self.post(events.SnapshotFetched(action.weights, ok))
-
-    async def _succeeds(self, download: Download) -> bool:
-        try:
-            # The trainer may have come to the same weights.
-            if not await trio.to_thread.run_sync(self._shelf.has, download.progress.cid):
-                await download.run()
-        except (NetworkError, StoreError) as error:
-            self._complain(error)
-            return False
-        self._complaint = ""
-        return True
-
-    def _complain(self, error: NetworkError | StoreError) -> None:
-        if str(error) != self._complaint:  # It is tried every few seconds.
-            self._complaint = str(error)
-            self._notify("warning", self._complaint)
-
-    def _session(self, peers: Sequence[str]) -> Session:
-        return self._network.session(peers, limits=_LIMITS, on_drop=self._dropped)
-
-    @staticmethod
-    def _dropped(peer: str, reason: Drop) -> None:
-        log.info("a peer is asked no more for this snapshot", peer=peer, why=reason.value)
+        assert self._layout is not None
+        done = await self._receiver.fetch(action.weights, action.holders, self._layout)
+        if done is not None:
+            self.post(events.SnapshotFetched(action.weights, done))
 
     @property
     def download(self) -> Progress | None:
         """The snapshot that is being fetched, if one is."""
-        return self._download.progress if self._download is not None else None
+        return self._receiver.progress
 
     # --- the end
 

@@ -24,6 +24,7 @@ _STATE_STYLES = {
 }
 
 _LABEL_WIDTH = 8
+_BAR = 20
 
 
 def size(count: float | None) -> str:
@@ -51,7 +52,7 @@ def short(identity: str | None) -> str:
     """The end of a peer id or a CID, or the start of a digest: enough to tell them apart."""
     if not identity:
         return "-"
-    return identity[-8:] if identity.startswith(("12D3", "bafk")) else identity[:8]
+    return identity[-8:] if identity.startswith(("12D3", "baf")) else identity[:8]
 
 
 def duration(seconds: float) -> str:
@@ -117,8 +118,7 @@ def _history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     if cuts.get("adopting"):
         lines.append(("adopting", str(cuts["adopting"])))
     if fetching := (status.get("snapshots") or {}).get("fetching"):
-        done = f"{size(fetching.get('done'))} of {size(fetching.get('size') or None)}"
-        lines.append(("snapshot", f"fetching: {done}, {fetching.get('holders')} peers give it"))
+        lines.append(("snapshot", _progress(fetching)))
     if cuts.get("adopted"):
         times = "once" if cuts["adopted"] == 1 else f"{cuts['adopted']} times"
         lines.append(("lineage", f"has gone over to the weights of others {times}"))
@@ -127,6 +127,18 @@ def _history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("clock", f"{abs(offset):.1f} s {'behind' if offset > 0 else 'ahead of'} the swarm's: set it right")
         )
     return lines
+
+
+def _progress(fetching: Mapping[str, Any]) -> str:
+    """A download, as a bar and in figures."""
+    done, whole = fetching.get("done") or 0, fetching.get("size") or 0
+    filled = int(_BAR * done / whole) if whole else 0
+    text = f"{'█' * filled}{'░' * (_BAR - filled)} {size(done)} of {size(whole or None)}"
+    if fetching.get("speed"):
+        text += f" at {size(fetching['speed'])}/s"
+    if fetching.get("seconds_left") is not None:
+        text += f", {duration(fetching['seconds_left'])} left"
+    return f"{text}, from {fetching.get('holders')} peers"
 
 
 def _clock_time(iso: object) -> str:

@@ -56,6 +56,11 @@ class Adoption:
         self._hopeless: dict[tuple[bytes, CutId | None], float] = {}
         """What could not be fetched or was not as claimed, and until when it is not tried again."""
 
+    @property
+    def coming(self) -> bytes | None:
+        """The snapshot that is being fetched, or was just now: it must not be deleted."""
+        return self._fetching
+
     def pursue(self, goal: Goal | None, now: float) -> None:
         """Go for this from now on, unless it has proved hopeless; what is under way already is seen through."""
         # A download says itself when it has failed; it may take long.

@@ -151,7 +151,8 @@ class History:
         memory = self._memory
         assert memory.ledger is not None
         newest = [memory.cuts.settled[i] for i in sorted(memory.cuts.settled)][-SNAPSHOTS:]
-        kept = tuple(manifest.weights for manifest in (*newest, *memory.cuts.own.values()))
+        coming = (memory.adoption.coming,) if memory.adoption.coming is not None else ()
+        kept = (*(manifest.weights for manifest in (*newest, *memory.cuts.own.values())), *coming)
         memory.snapshots.intersection_update(kept)
         memory.cuts.keep(kept)
         return Prune(memory.ledger.swarm, floor.id, memory.ledger.rules.last_slot(floor.index), memory.last_seq, kept)

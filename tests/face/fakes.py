@@ -66,7 +66,14 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         },
         "snapshots": {
             "held": 4,
-            "fetching": {"cid": "bafkreiaaaaaa", "done": 34_000, "size": 69_000, "holders": 3},
+            "fetching": {
+                "cid": "bafybeiaaaaaa",
+                "done": 34_000,
+                "size": 69_000,
+                "speed": 1_200.0,
+                "seconds_left": 29.2,
+                "holders": 3,
+            },
         },
         "clock_offset": -3.25,
         "store": {"path": "ledger.sqlite", "bytes": 4096, "writes": 3},

@@ -104,7 +104,7 @@ def test_history_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
         "settled up to 98 (asettled), newest 99 (a-newest) attested by 2 of 3; pruned up to 90",
         "2 of them count in part",
         "adopting  the others have settled far more",
-        "fetching: 34.0 kB of 69.0 kB, 3 peers give it",
+        "█████████░░░░░░░░░░░ 34.0 kB of 69.0 kB at 1.2 kB/s, 29 s left, from 3 peers",
         "has gone over to the weights of others once",
         "3.2 s ahead of the swarm's",
     ):

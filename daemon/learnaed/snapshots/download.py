@@ -16,6 +16,7 @@ from learnae.peer import peer_id
 from learnae.unixfs import Child
 from learnaed import logs
 from learnaed.blockstore import BlockStore, Lease
+from learnaed.snapshots.shelf import CUT
 
 TOGETHER: Final = 8
 """Blocks that are made durable together: more is faster, and so much more is fetched again after a crash."""
@@ -106,11 +107,11 @@ class Download:
         try:
             await self._fetch(lease)
             await trio.to_thread.run_sync(self._examine)
+            await trio.to_thread.run_sync(self._pin)
             complete = True
         finally:
-            # It is pinned before anything is collected: the driver does both, one after the other.
-            lease.release(keep=True)
-            log.debug("download ended", cid=to_text(self._cid), complete=complete)
+            lease.release(keep=not complete)
+            log.info("download ended", cid=to_text(self._cid), complete=complete, bytes=self._done)
 
     async def _fetch(self, lease: Lease) -> None:
         missing = await trio.to_thread.run_sync(self._plan, lease)
@@ -228,6 +229,9 @@ class Download:
             else:
                 self._done += len(block)
         return absent
+
+    def _pin(self) -> None:
+        self._store.pin(self._cid, CUT)
 
     def _examine(self) -> None:
         try:
