@@ -142,11 +142,12 @@ def test_a_root_that_fails_lets_the_others_pass() -> None:
     bench.pinner.want([A, B, C])
     bench.run_until(60.0)
     assert bench.pins == {B: True, C: True, D: True}, "the old pin stays as long as the new ones are not all there"
-    assert bench.pinner.state is State.FAILING
+    assert 3 <= bench.pinner.failures <= 6
+    assert [level for level, _ in bench.said] == ["info", "warning"]
     bench.refused.clear()
     bench.run_until(1000.0)
     assert bench.pins == {A: True, B: True, C: True}
-    assert bench.pinner.state is State.OK
+    assert bench.pinner.failures == 0
 
 
 def test_pins_that_somebody_removed_are_made_again_when_it_looks_again() -> None:

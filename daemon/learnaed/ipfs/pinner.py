@@ -76,9 +76,9 @@ class Pinner:
     def __init__(self, notify: Callable[[str, str], None], seed: int | None = None) -> None:
         self.state = State.CONNECTING
         self.why = ""
-        """Of the last failure, until one job has worked again."""
+        """Of the last failure, until all is done again."""
         self.failures = 0
-        """In a row."""
+        """Since all was done."""
         self._notify = notify
         self._random = random.Random(seed)
         self._wanted: dict[bytes, bool] | None = None
@@ -129,7 +129,7 @@ class Pinner:
         if job := self._todo(self._wanted):
             self.state = State.IMPORTING
             return job
-        self._worked()
+        self._all_done()
         self.state = State.OK
         self._due = now + REFRESH
         return Wait(self._due)
@@ -171,7 +171,6 @@ class Pinner:
 
     def pinned(self, job: Pin, own: bool) -> None:
         """It is pinned; by us, or by the user before us."""
-        self._worked()
         if self._wanted is not None and job.root in self._wanted:
             self._held.add(job.root)
         if own:
@@ -179,7 +178,6 @@ class Pinner:
 
     def unpinned(self, job: Unpin) -> None:
         """That pin is gone."""
-        self._worked()
         self._own.pop(job.root, None)
 
     def failed(self, job: Job, why: str, now: float) -> None:
@@ -196,7 +194,7 @@ class Pinner:
         delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(self.failures - 1, 20))
         self._due = now + delay * self._random.uniform(0.5, 1.0)
 
-    def _worked(self) -> None:
+    def _all_done(self) -> None:
         self.failures = 0
         self.why = ""
         if self._lost:

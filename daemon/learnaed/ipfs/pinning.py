@@ -29,7 +29,7 @@ class IpfsStatistics:
 
     state: State
     why: str
-    """Of the last failure; empty once something has worked again."""
+    """Of the last failure; empty once all is done again."""
     address: str | None
     """Of the RPC API."""
     node: str | None
@@ -46,7 +46,7 @@ class IpfsStatistics:
     """Snapshots and manifests sent."""
     bytes_sent: int
     failures: int
-    """In a row."""
+    """Since all was done."""
 
 
 class IpfsPinning:
