@@ -75,13 +75,13 @@ def test_before_anything_is_wanted_nothing_is_done() -> None:
 
 def test_new_pins_are_made_before_old_ones_are_removed() -> None:
     bench = Bench()
-    bench.pinner.want([B, A], direct=[D])
+    bench.pinner.want([B, A], direct=[D, A])
     bench.settle()
     assert bench.jobs == [Connect(), Pin(B, True), Pin(A, True), Pin(D, False)]
     bench.pinner.want([C, B])
     assert bench.pinner.queue == 3
     bench.settle()
-    assert bench.jobs[4:] == [Pin(C, True), Unpin(A, True), Unpin(D, False)]
+    assert bench.jobs[4:] == [Pin(C, True), Unpin(A), Unpin(D, False)]
     assert bench.pins == {B: True, C: True}
     assert (bench.pinner.state, bench.pinner.own, bench.pinner.queue) == (State.OK, 2, 0)
     assert [level for level, _ in bench.said] == ["info"]
@@ -101,7 +101,7 @@ def test_after_a_restart_only_our_own_old_pins_go() -> None:
     bench = Bench(pins={A: True, B: True, D: True}, book={A: True, B: True})
     bench.pinner.want([B, C])
     bench.settle()
-    assert bench.jobs == [Connect(), Pin(B, True), Pin(C, True), Unpin(A, True)]
+    assert bench.jobs == [Connect(), Pin(B, True), Pin(C, True), Unpin(A)]
     assert bench.pins == {B: True, C: True, D: True}
 
 

@@ -19,6 +19,7 @@ from learnae.errors import NetworkError
 from learnaed.ipfs import IpfsNode, IpfsPinning, Limits, cids, discover, nearby
 from learnaed.ipfs.call import Call, new_limiter
 from learnaed.ipfs.rpc import Rpc
+from learnaed.network import Network, NetworkSettings
 from tests.ipfs import js_daemon
 from tests.ipfs.dags import LEAF, WIDTH, Dag, cid, dag, noise
 from tests.ipfs.js_daemon import JsDaemon
@@ -39,7 +40,7 @@ def address(request: pytest.FixtureRequest) -> str:
     if request.param == "js":
         daemon: JsDaemon = request.getfixturevalue("js")
         return daemon.api
-    if "LEARNAE_IPFS_API" not in os.environ:
+    if not os.environ.get("LEARNAE_IPFS_API"):
         pytest.skip("LEARNAE_IPFS_API does not name an IPFS daemon's RPC API, /ip4/127.0.0.1/tcp/5001 for instance")
     return os.environ["LEARNAE_IPFS_API"]
 
@@ -195,6 +196,27 @@ async def test_an_address_where_nobody_is_cannot_be_dialled(address: str) -> Non
         await IpfsNode(address, LIMITS).connect_to(
             "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWGjKBkYbQfCXpjrU5sfPkhZHbEr4GmgsKj5q4jHBSWzBT"
         )
+
+
+@pytest.mark.kubo
+async def test_the_daemon_dials_us(address: str) -> None:
+    if (await IpfsNode(address, LIMITS).identify()).agent.startswith("js-ipfs"):
+        pytest.skip("js-ipfs multiplexes with mplex alone, which learnaed does not speak")
+    met: list[str] = []
+    network = Network(
+        bytes(range(32)),
+        NetworkSettings(listen=("/ip4/127.0.0.1/tcp/0",), mdns=False),
+        on_peer=lambda peer, up: met.append(peer) if up else None,
+    )
+    node = IpfsNode(address, LIMITS)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await node.connect_to(network.addresses[0])
+        name = (await node.identify()).id
+        with trio.fail_after(20):
+            while name not in met:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_daemon_is_found_by_the_file_that_it_writes(js: JsDaemon) -> None:

@@ -49,7 +49,6 @@ class Unpin:
     """Remove a pin of ours."""
 
     root: bytes
-    recursive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,9 @@ class Pinner:
             roots: pinned with all that they link to.
             direct: pinned as single blocks.
         """
-        self._wanted = {**dict.fromkeys(roots, True), **dict.fromkeys(direct, False)}
+        self._wanted = dict.fromkeys(roots, True)
+        for root in direct:
+            self._wanted.setdefault(root, False)
         self._held &= self._wanted.keys()
         concerned = self._wanted.keys() | self._own.keys()
         self._tried = {root: count for root, count in self._tried.items() if root in concerned}
@@ -143,7 +144,7 @@ class Pinner:
             return Pin(root, wanted[root])
         if old := [root for root in self._own if root not in wanted]:
             root = min(old, key=tried)
-            return Unpin(root, self._own[root])
+            return Unpin(root)
         return None
 
     def absent(self, now: float) -> None:

@@ -172,8 +172,8 @@ class IpfsPinning:
         return True
 
     async def _unpin(self, node: IpfsNode, name: str, job: Unpin) -> None:
-        if await node.pinned(job.root) is not None:
-            await node.unpin(job.root, job.recursive)
+        if kind := await node.pinned(job.root):
+            await node.unpin(job.root, kind == "recursive")
         await trio.to_thread.run_sync(self._book.remove, name, job.root)
 
     def statistics(self) -> IpfsStatistics:
