@@ -81,7 +81,7 @@ def test_new_pins_are_made_before_old_ones_are_removed() -> None:
     bench.pinner.want([C, B])
     assert bench.pinner.queue == 3
     bench.settle()
-    assert bench.jobs[4:] == [Pin(C, True), Unpin(A), Unpin(D, False)]
+    assert bench.jobs[4:] == [Pin(C, True), Unpin(A), Unpin(D)]
     assert bench.pins == {B: True, C: True}
     assert (bench.pinner.state, bench.pinner.own, bench.pinner.queue) == (State.OK, 2, 0)
     assert [level for level, _ in bench.said] == ["info"]

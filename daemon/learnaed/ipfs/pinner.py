@@ -81,7 +81,7 @@ class Pinner:
         self._notify = notify
         self._random = random.Random(seed)
         self._wanted: dict[bytes, bool] | None = None
-        self._own: dict[bytes, bool] = {}
+        self._own: dict[bytes, None] = {}  # in the order in which they go
         self._held: set[bytes] = set()
         self._tried: dict[bytes, int] = {}
         self._connected = False
@@ -156,18 +156,18 @@ class Pinner:
         self.state = State.ABSENT
         self._due = now + LOOK_AGAIN * self._random.uniform(0.5, 1.0)
 
-    def connected(self, name: str, own: Mapping[bytes, bool]) -> None:
+    def connected(self, name: str, own: Iterable[bytes]) -> None:
         """`Connect` worked.
 
         Args:
             name: of the node, for people.
-            own: our pins on it, by the book; true for those with all that they link to.
+            own: our pins on it, by the book.
         """
         if name != self._name:
             self._notify("info", f"snapshots are pinned to {name} too")
         self._name = name
         self._connected = True
-        self._own = dict(own)
+        self._own = dict.fromkeys(own)
         self._held.clear()
 
     def pinned(self, job: Pin, own: bool) -> None:
@@ -175,7 +175,7 @@ class Pinner:
         if self._wanted is not None and job.root in self._wanted:
             self._held.add(job.root)
         if own:
-            self._own[job.root] = job.recursive
+            self._own[job.root] = None
 
     def unpinned(self, job: Unpin) -> None:
         """That pin is gone."""

@@ -142,8 +142,8 @@ class IpfsPinning:
             self._pinner.absent(trio.current_time())
             return
         self._node, self._identity = node, await node.identify()
-        own = {root: kind == "recursive" for root, kind in self._book.of(self._identity.id).items()}
-        self._pinner.connected(f"the IPFS node at {node.address} ({self._identity.agent})", own)
+        name = f"the IPFS node at {node.address} ({self._identity.agent})"
+        self._pinner.connected(name, self._book.of(self._identity.id))
         for address in self._reachable():
             try:
                 await node.connect_to(address)
