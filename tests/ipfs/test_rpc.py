@@ -185,6 +185,13 @@ OTHER = dag(b"something else")
         ("/pin/ls", b'{"Keys": []}', "names others"),
         ("/dag/import", json.dumps({"Root": {"Cid": {"/": cids.to_text(OTHER.root)}}}).encode(), "something else"),
         ("/dag/import", b'{"Root": {"Cid": 7}}', "something else"),
+        (
+            "/dag/import",
+            json.dumps(
+                {"Root": {"Cid": {"/": cids.to_text(TREE.root)}, "PinErrorMsg": "a block is\nmissing"}}
+            ).encode(),
+            "cannot pin what was sent: a block is missing",
+        ),
         ("/block/get", b"another block", "hash"),
         ("/block/get", bytes(car.MAX_BLOCK + 1), "block of more than"),
         ("/dag/export", b"".join(car.write(TREE.root, [(TREE.root, b"forged")])), "hash"),

@@ -136,10 +136,13 @@ class IpfsNode:
             answers = self._rpc.answer(
                 call, "/dag/import", options={"pin-roots": _flag(recursive)}, upload=car.write(root, blocks)
             )
+            # Without a pin, Kubo names no root: only what is named can be wrong.
             roots = [found for answer in answers if isinstance(found := answer.get("Root"), dict)]
             named = [link.get("/") if isinstance(link := found.get("Cid"), dict) else None for found in roots]
-            if answers and roots and root not in map(cids.from_text, named):
+            if roots and root not in map(cids.from_text, named):
                 raise WireError("it imported something else than was sent")
+            if why := next((why for found in roots if (why := found.get("PinErrorMsg"))), None):
+                raise Refused(f"it cannot pin what was sent: {printable(str(why), 200)}")
             return call.bytes
 
         limits = self._limits

@@ -100,6 +100,11 @@ class IpfsPinning:
         """The IPFS node, if one is given or found: snapshots can be fetched from it too."""
         return self._node
 
+    @property
+    def identity(self) -> Identity | None:
+        """Who that node said that it is when it was last reached; its addresses are for the own libp2p host to dial."""
+        return self._identity
+
     def want(self, roots: Iterable[bytes], direct: Iterable[bytes] = ()) -> None:
         """What shall be pinned from now on: `Pinner.want`. Until the first call nothing is pinned or removed."""
         self._pinner.want(roots, direct)
