@@ -23,12 +23,14 @@ from learnaed.blockstore import BlockStore
 from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.identity import load_identity
+from learnaed.ipfs import IpfsPinning
 from learnaed.library import Library
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
 from learnaed.service import Service
-from learnaed.snapshots import Shelf
+from learnaed.snapshots import Archive, Catalogue, Finder, Shelf
+from learnaed.snapshots.start import start_from
 from learnaed.status import create_token, serve
 from learnaed.status.files import write_private
 from learnaed.store import DamagedStore, Store, open_store, set_aside
@@ -78,7 +80,10 @@ def _live(config: Config, profile: Path, messages: Messages) -> int:
 
 async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watchdog) -> int:
     identity = load_identity(profile / "identity.key")
-    with _opened(profile, identity.author, messages) as store, closing(BlockStore(profile / "snapshots")) as blocks:
+    with (
+        _opened(profile, identity.author, messages) as store,
+        closing(BlockStore(profile / "snapshots", cap=config.snapshot_cap)) as blocks,
+    ):
         shelf = Shelf(blocks)
         coordinator = Coordinator(identity.author, identity.sign, config.topic, paused=config.paused)
         network = Network(
@@ -87,7 +92,20 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             on_peer=lambda peer, connected: driver.connection(peer, connected),
             remembered=store.remembered(),
         )
-        driver = Driver(coordinator, store, shelf, network, notify=messages.add, last_round=config.rounds)
+        archive = Archive(shelf)
+        pinning = _pinning(config, profile, archive, network, messages)
+        finder = Finder(shelf, network, lambda: pinning.node if pinning is not None else None, store.block)
+        catalogue = Catalogue(archive, finder, coordinator, pinning)
+        driver = Driver(
+            coordinator,
+            store,
+            shelf,
+            network,
+            notify=messages.add,
+            archive=archive,
+            on_archive=catalogue.hand_over,
+            last_round=config.rounds,
+        )
         trainer = driver.trainer = Trainer(
             _setup(config, profile, identity.author, blocks),
             hear=driver.hear_trainer,
@@ -96,7 +114,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
         library = Library(store, shelf)
         Service(coordinator, store, library).register(network)
         network.serve_blocks(library)
-        node = Node(config, profile, coordinator, driver, network, store, shelf, trainer, messages)
+        node = Node(config, profile, coordinator, driver, network, store, shelf, trainer, catalogue, messages)
 
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, node, driver)
@@ -104,9 +122,16 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             # The status endpoint comes early, so that a start that hangs can be looked into.
             token = create_token(profile)
             await nursery.start(_serve, node, config.status_port, token, profile)
-            nursery.start_soon(trainer.run)
             await nursery.start(network.run)
             log.info("ready", peer=identity.peer_id, topic=config.topic, listen=" ".join(network.addresses))
+            if pinning is not None:
+                nursery.start_soon(pinning.run)
+            if config.start is not None:
+                async with trio.open_nursery() as starting:
+                    starting.start_soon(_cancel_when, driver.left, starting.cancel_scope)
+                    await start_from(config.start, finder, archive, store, driver)
+                    starting.cancel_scope.cancel()
+            nursery.start_soon(trainer.run)
             nursery.start_soon(driver.run)
             nursery.start_soon(_remember_peers, network, store)
 
@@ -115,6 +140,15 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             nursery.cancel_scope.cancel()
     log.info("bye")
     return 0
+
+
+def _pinning(
+    config: Config, profile: Path, archive: Archive, network: Network, messages: Messages
+) -> IpfsPinning | None:
+    if config.ipfs == "off":
+        return None
+    address = config.ipfs if config.ipfs != "auto" else None
+    return IpfsPinning(archive, profile / "ipfs.json", messages.add, address, lambda: network.addresses)
 
 
 def _setup(config: Config, profile: Path, author: bytes, blocks: BlockStore) -> Setup:

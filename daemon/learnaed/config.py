@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from learnae.cid import DAG_CBOR, codec_of, from_text
 from learnae.errors import ConfigError, WireError
 from learnae.home import default_home
 from learnae.peer import public_key
@@ -38,6 +39,10 @@ class Config:
         profile: name of the state directory inside `home`. None: "default", or the next free one of
             "default-2", "default-3", ... where another daemon holds it.
         status_port: first port to try for the local status endpoint; 0 takes any free port.
+        start: CID of the cut to start from, if this node does not know of a later one; None: what the peers have.
+        ipfs: "auto" pins snapshots to an IPFS node on this machine, if one is found; "off" does not look for one; a
+            multiaddr is that of its RPC API.
+        snapshot_cap: most bytes that snapshots may take on the disk. More keeps more milestones and pins.
         mdns: find peers on the local network by multicast DNS.
         paused: start without training: store and serve updates until resumed.
         seed: seed of this node's random draws (order of its data).
@@ -61,6 +66,9 @@ class Config:
     home: Path
     profile: str | None = None
     status_port: int = 4118
+    start: str | None = None
+    ipfs: str = "auto"
+    snapshot_cap: int = 20 * 2**30
     mdns: bool = True
     paused: bool = False
     seed: int = 0
@@ -264,6 +272,14 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
     return parse
 
 
+def _size(value: object) -> int:
+    match = re.fullmatch(r"(\d{1,15})\s*([kMGT]?)(i?)B?", str(value))
+    size = int(match[1]) * (1024 if match[3] else 1000) ** " kMGT".index(match[2] or " ") if match else 0
+    if not 2**20 <= size <= 2**60:
+        raise ValueError("must be a number of bytes from 1 MiB on. Say 500MB or 20GiB, for instance.")
+    return size
+
+
 def _switch(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -320,6 +336,29 @@ def _check_peer(address: str) -> None:
         ) from None
 
 
+def _start(value: object) -> str:
+    text = str(value)
+    try:
+        codec = codec_of(from_text(text))
+    except WireError as error:
+        raise ValueError(f"{error}. Copy it from `learnae snapshots`.") from error
+    if codec != DAG_CBOR:
+        raise ValueError("must be the CID of a cut, which begins with bafyrei. Copy it from `learnae snapshots`.")
+    return text
+
+
+def _ipfs(value: object) -> str:
+    text = str(value)
+    if text in ("auto", "off"):
+        return text
+    if not re.fullmatch(r"/(?:ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d{1,5}(?:/https?)?", text):
+        raise ValueError(
+            "must be auto, off, or the address of an IPFS node's RPC API. Say /ip4/127.0.0.1/tcp/5001 for a node on "
+            "this PC."
+        )
+    return text
+
+
 _PARSERS: dict[str, Callable[[object], Any]] = {
     "topic": _name,
     "task": _task,
@@ -331,6 +370,9 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "home": _path,
     "profile": _name,
     "status_port": _whole(0, 65535),
+    "start": _start,
+    "ipfs": _ipfs,
+    "snapshot_cap": _size,
     "mdns": _switch,
     "paused": _switch,
     "seed": _whole(0, 2**63 - 1),

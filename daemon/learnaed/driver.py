@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
@@ -20,13 +20,14 @@ from learnae.errors import NetworkError, StoreError, TaskError, WireError
 from learnae.genesis import Genesis
 from learnae.layout import Layout
 from learnae.ledger import Applied, Kept, Refusal
+from learnae.manifest import Manifest
 from learnae.peer import peer_id, public_key
 from learnaed import logs, protocols
 from learnaed.asker import Asker
 from learnaed.network import Network
 from learnaed.patience import Patience
 from learnaed.payloads import Payloads
-from learnaed.snapshots import LARGEST_HEADER, Progress, Receiver, Shelf
+from learnaed.snapshots import LARGEST_HEADER, Archive, Progress, Receiver, Shelf
 from learnaed.store import Change, DamagedStore, Store
 from learnaed.trainer.supervisor import Item, Send, Trainer, Unit
 
@@ -74,6 +75,8 @@ class Driver:
         network: Network,
         *,
         notify: Callable[[str, str], None],
+        archive: Archive | None = None,
+        on_archive: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         last_round: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -85,6 +88,8 @@ class Driver:
         self._coordinator = coordinator
         self._store = store
         self._shelf = shelf
+        self._archive = archive or Archive(shelf)
+        self._on_archive = on_archive
         self._network = network
         self._notify = notify
         self._last_round = last_round
@@ -100,6 +105,7 @@ class Driver:
         self._loaded: bytes | None = None
         self._swarm = b""
         self._layout: Layout | None = None
+        self._start: Manifest | None = None
         self._tidied = -math.inf
         self._events = 0
         self._addresses: tuple[str, ...] = ()
@@ -173,11 +179,21 @@ class Driver:
             genesis = Genesis.from_wire(hello.genesis)
         except WireError as error:
             raise TaskError(f"the task cannot be shared: {error}. Correct the task, or its slot_seconds") from error
+        swarm = genesis.swarm_id(self._coordinator.topic)
+        if self._start is not None and self._start.swarm != swarm:
+            raise TaskError(
+                f"the cut that --from names, of interval {self._start.index}, belongs to another swarm: another topic, "
+                "model, initial weights, slot or rules. Use the topic and task with which it was made"
+            )
         self.rounds = hello.rounds
         log.info("trainer ready", parameters=hello.parameters, local_tensors=hello.local, rounds=hello.rounds)
         applied = tuple(Applied(*row) for row in hello.applied)
         self._arrived.append(self.trainer.life if self.trainer is not None else 0)
         self.post(events.TrainerReady(genesis, hello.base, hello.total, applied, hello.own_seq, Kept()))
+
+    def starts_from(self, manifest: Manifest) -> None:
+        """The user wants this cut for a beginning: the task must be of its swarm."""
+        self._start = manifest
 
     def _take_report(self, report: protocol.Report) -> None:
         for alarm in report.alarms if self.report is None or report.alarms != self.report.alarms else ():
@@ -210,8 +226,8 @@ class Driver:
                     await self._patiently(self._store.carry_out, changes)
                 for action in todo:
                     self._perform(action, nursery)
-                    if isinstance(action, actions.Prune):
-                        await self._clear_shelf(action)
+                    if isinstance(action, actions.Settle | actions.Prune):
+                        await self._keep_cuts(action)
                 if trio.current_time() - self._tidied >= _TIDY_EVERY:
                     await self._tidy()
 
@@ -269,8 +285,15 @@ class Driver:
         except StoreError as error:
             log.debug("blocks that nobody needs stay", why=error)
 
-    async def _clear_shelf(self, prune: actions.Prune) -> None:
-        await trio.to_thread.run_sync(self._shelf.keep_only, prune.snapshots)
+    async def _keep_cuts(self, action: actions.Settle | actions.Prune) -> None:
+        try:
+            if isinstance(action, actions.Prune):
+                await trio.to_thread.run_sync(self._archive.keep_only, action.snapshots)
+            elif (data := await trio.to_thread.run_sync(self._store.block, action.cut.cid)) is not None:
+                await trio.to_thread.run_sync(self._archive.settled, data)
+        except StoreError as error:
+            log.warning("a cut is not archived", why=error)
+        await self._on_archive()
 
     async def _tick(self) -> None:
         for count in itertools.count():

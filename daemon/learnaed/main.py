@@ -55,6 +55,9 @@ def cli() -> None:
 @click.option("--home", metavar="DIR", help="Directory that holds the profiles.  [default: the user's data directory]")
 @click.option("--profile", metavar="NAME", help="State directory inside home.  [default: default, default-2, ...]")
 @click.option("--status-port", metavar="PORT", help="Status endpoint, or the next free port.  [default: 4118]")
+@click.option("--from", "start", metavar="CID", help="Start from this cut, see `learnae snapshots`.  [default: peers']")
+@click.option("--ipfs", metavar="auto|off|ADDR", help="Pin snapshots to this IPFS node.  [default: auto, on this PC]")
+@click.option("--snapshot-cap", metavar="SIZE", help="Most bytes of snapshots on the disk.  [default: 20GiB]")
 @click.option("--mdns/--no-mdns", default=None, help="Find peers on the local network.  [default: on]")
 @click.option("--paused", is_flag=True, default=None, help="Start without training; `learnae resume` begins.")
 @click.option("--seed", metavar="N", help="Seed of this node's random draws.  [default: 0]")
@@ -76,6 +79,7 @@ def run(context: click.Context, /, **flags: Any) -> None:
       learnaed run --topic hello --task digits
       learnaed run --topic hello --task digits --shard 2/4 --skew 0.3
       learnaed run --topic lab --task my_task.py:MyTask --data ~/pictures
+      learnaed run --topic lab --task digits --from bafyrei...
       learnaed run --topic lab --task digits --peer /ip4/192.0.2.7/tcp/4117/p2p/12D3Koo...
     """
     debug = str(flags.get("log_level") or os.environ.get("LEARNAE_LOG_LEVEL")).lower() == "debug"

@@ -23,7 +23,7 @@ from learnaed import logs
 from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.network import Network
-from learnaed.snapshots import Shelf
+from learnaed.snapshots import Catalogue, Shelf
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 
@@ -63,6 +63,7 @@ class Node:
         store: Store,
         shelf: Shelf,
         trainer: Trainer,
+        catalogue: Catalogue,
         messages: Messages,
     ) -> None:
         self._config = config
@@ -72,6 +73,7 @@ class Node:
         self._network = network
         self._store = store
         self._shelf = shelf
+        self._catalogue = catalogue
         self._trainer = trainer
         self._messages = messages
         self._started = time.time()
@@ -94,6 +96,7 @@ class Node:
             "peer": peer_id(coordinator.author),
             "topic": config.topic,
             "task": config.task,
+            "data": str(config.data) if config.data else None,
             "shard": config.shard,
             "profile": self._profile.name,
             "state": self.state(),
@@ -121,6 +124,7 @@ class Node:
             },
             "cuts": self._cuts_status(statistics),
             "snapshots": self._snapshots_status(),
+            "ipfs": self._catalogue.statistics(),
             "clock_offset": statistics.clock_offset,
             "refused": statistics.refused,
             "network": {
@@ -151,8 +155,13 @@ class Node:
 
     def _snapshots_status(self) -> dict[str, Any]:
         fetching = self._driver.download
+        blocks = self._shelf.store.statistics()
         return {
             "held": len(self._shelf.cids),
+            "bytes": blocks.bytes,
+            "cap": blocks.cap,
+            "collected": blocks.collected,
+            "damaged": blocks.damaged,
             "fetching": None
             if fetching is None
             else {
@@ -230,6 +239,18 @@ class Node:
         if driver.queued > 1000:
             return False, "events are coming in faster than they are handled"
         return True, self.state()
+
+    async def snapshots(self) -> list[dict[str, Any]]:
+        """The cuts that are kept here."""
+        return await self._catalogue.rows()
+
+    async def pin(self, cid: str) -> dict[str, Any]:
+        """Keep a cut until it is unpinned."""
+        return await self._catalogue.pin(cid)
+
+    async def unpin(self, cid: str) -> None:
+        """Take that back."""
+        await self._catalogue.unpin(cid)
 
     async def command(self, verb: str) -> None:
         """Carry out a verb of the status endpoint."""

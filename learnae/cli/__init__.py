@@ -7,7 +7,8 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import click
 
@@ -15,6 +16,9 @@ from learnae import __version__
 from learnae.errors import ConfigError, LearnaeError
 from learnae.home import default_home
 from learnae.tasks import BUILT_IN
+
+if TYPE_CHECKING:
+    from learnae.cli.daemons import Daemon
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -124,6 +128,72 @@ _verb("finish", "Complete the round, publish it, let the swarm settle, and end."
 _verb("pause", "Stop training; updates are still stored, merged and served.")
 _verb("resume", "Train again after a pause.")
 _verb("stop", "End now, within seconds; the next start goes on from the state that is kept.")
+
+
+def _one(home: Path | None, profile: str | None) -> Daemon:
+    from learnae.cli import daemons
+
+    found = daemons.select(home or default_home(), profile)
+    if len(found) > 1:
+        names = ", ".join(daemon.profile for daemon in found)
+        raise click.UsageError(f"{len(found)} daemons run here: {names}. Say --profile NAME.")
+    return found[0]
+
+
+@cli.command()
+@_where
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a daemon.")
+def snapshots(home: Path | None, profile: str | None, as_json: bool) -> None:
+    """The cuts of the swarm that are kept here: what they hold, and who attests them."""
+    from learnae.cli import daemons, tables
+
+    for daemon in daemons.select(home or default_home(), profile):
+        answer = daemon.get("/api/snapshots")
+        if as_json:
+            click.echo(json.dumps({"profile": daemon.profile, "snapshots": answer}))
+        else:
+            tables.show_snapshots(daemon, answer)
+
+
+@cli.command()
+@click.argument("cid")
+@_where
+def pin(cid: str, home: Path | None, profile: str | None) -> None:
+    """Keep the cut CID until it is unpinned; fetch it from peers or from IPFS if it is not here."""
+    from learnae.cli import daemons
+
+    row = _one(home, profile).post(f"/api/snapshots/{quote(cid, safe='')}/pin", daemons.LONG)
+    click.echo(f"pinned: cut {row['index']}, {row['updates']} updates, {row['size']} bytes")
+
+
+@cli.command()
+@click.argument("cid")
+@_where
+def unpin(cid: str, home: Path | None, profile: str | None) -> None:
+    """Take a pin back; the cut goes when the swarm needs it no more."""
+    _one(home, profile).post(f"/api/snapshots/{quote(cid, safe='')}/unpin")
+    click.echo("unpinned")
+
+
+@cli.command()
+@click.argument("cid", required=False)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_where
+@click.option("--task", metavar="SPEC", help="Task whose model this is.  [default: the daemon's]")
+@click.option("--data", type=click.Path(path_type=Path), help="Directory with the task's data files.")
+def export(
+    cid: str | None, file: Path, home: Path | None, profile: str | None, task: str | None, data: Path | None
+) -> None:
+    """Write the model of the cut CID, or of the newest one, to FILE: float32 tensors, as safetensors.
+
+    With a model that has BatchNorm layers their statistics are estimated anew on the task's local data: they are no
+    part of what the swarm shares.
+    """
+    from learnae.cli import export as exporting
+
+    found = exporting.locate(home or default_home(), profile, cid)
+    size = exporting.write(found, file, task or found.task, data or found.data)
+    click.echo(f"wrote {file}: {size} weights of cut {found.cid}")
 
 
 @cli.command()

@@ -14,6 +14,8 @@ from learnae.errors import DaemonError
 from learnae.home import STATUS_FILE, TOKEN_FILE
 
 TIMEOUT = 10.0
+LONG = 3600.0
+"""Seconds for what may have to fetch a snapshot."""
 _START = "Start one with: learnaed run --topic NAME --task digits"
 
 
@@ -38,6 +40,10 @@ class Daemon:
 
     def command(self, verb: str) -> None:
         """Have the daemon "finish", "pause", "resume" or "stop". Raises DaemonError if it refuses."""
+        self.post(f"/api/{verb}")
+
+    def post(self, path: str, timeout: float = TIMEOUT) -> Any:
+        """The JSON answer to POST, with the token. Raises DaemonError if it refuses, or is silent for so long."""
         try:
             token = (self.directory / TOKEN_FILE).read_text(encoding="utf-8")
         except OSError as error:
@@ -45,12 +51,12 @@ class Daemon:
                 f"the token of daemon {self.profile!r} in {self.directory} cannot be read: {error.strerror}. "
                 "Only the user who started the daemon may steer it."
             ) from error
-        self._request("POST", f"/api/{verb}", {"Authorization": f"Bearer {token.strip()}"})
+        return self._request("POST", path, {"Authorization": f"Bearer {token.strip()}"}, timeout).json()
 
-    def _request(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+    def _request(self, method: str, path: str, headers: dict[str, str], timeout: float = TIMEOUT) -> httpx.Response:
         try:
             # No proxy of the environment stands between this PC and itself.
-            with httpx.Client(trust_env=False, timeout=TIMEOUT) as client:
+            with httpx.Client(trust_env=False, timeout=timeout) as client:
                 answer = client.request(method, self.url + path, headers=headers)
         except httpx.HTTPError as error:
             raise DaemonError(

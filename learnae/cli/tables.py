@@ -190,6 +190,30 @@ def show_peers(daemon: Daemon, peers: Sequence[Mapping[str, Any]], console: Cons
     console.print(table)
 
 
+def show_snapshots(daemon: Daemon, snapshots: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print the cuts that a daemon keeps, the newest last."""
+    console = console or Console()
+    if not snapshots:
+        console.print(f"{daemon.profile}: no cut is settled yet")
+        return
+    table = Table(title=f"{daemon.profile}: cuts of {daemon.topic}", title_justify="left")
+    for name in ("interval", "updates", "loss", "size", "attested", "kept"):
+        table.add_column(name, justify="left" if name == "kept" else "right")
+    table.add_column("CID", overflow="fold")
+    for row in snapshots:
+        why = [what for what, holds in (("pinned", row["pinned"]), ("milestone", row["milestone"])) if holds]
+        table.add_row(
+            str(row["index"]),
+            str(row["updates"]),
+            number(row["loss"]),
+            size(row["size"]),
+            f"{row['attested_by']} peers",
+            ", ".join(why) or "for now",
+            str(row["cid"]),
+        )
+    console.print(table)
+
+
 def _problem(peer: Mapping[str, Any]) -> str:
     if peer.get("forked"):
         return "signed two updates for one slot; one of them counts"

@@ -1,7 +1,21 @@
 """Snapshots of the swarm's weights on disk: served to peers and fetched from them, block by block."""
 
+from learnaed.snapshots.archive import Archive
+from learnaed.snapshots.catalogue import Catalogue
 from learnaed.snapshots.download import Download, Progress
+from learnaed.snapshots.finder import Finder
 from learnaed.snapshots.receiver import LARGEST_HEADER, Receiver
 from learnaed.snapshots.shelf import CUT, Shelf, check_fit
 
-__all__ = ["CUT", "LARGEST_HEADER", "Download", "Progress", "Receiver", "Shelf", "check_fit"]
+__all__ = [
+    "CUT",
+    "LARGEST_HEADER",
+    "Archive",
+    "Catalogue",
+    "Download",
+    "Finder",
+    "Progress",
+    "Receiver",
+    "Shelf",
+    "check_fit",
+]

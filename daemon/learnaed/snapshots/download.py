@@ -68,6 +68,7 @@ class Download:
         holders: keys of peers that may have it.
         session: asks peers for blocks.
         limit: most bytes that the file may have.
+        peers: peer ids of others that may have it.
         check: looks at the leaves and the size of the whole; raises `StoreError` if that is of no use. Default: any is.
     """
 
@@ -79,10 +80,11 @@ class Download:
         session: Open,
         limit: int,
         check: Callable[[Iterator[bytes], int], None] = lambda leaves, size: None,
+        peers: Sequence[str] = (),
     ) -> None:
         self._store = store
         self._cid = cid
-        self._holders = tuple(peer_id(key) for key in holders)
+        self._holders = (*(peer_id(key) for key in holders), *peers)
         self._session = session
         self._limit = limit
         self._check = check

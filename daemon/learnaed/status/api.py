@@ -36,6 +36,15 @@ class StatusSource(Protocol):
     def healthy(self) -> tuple[bool, str]:
         """Whether the node does its work, and a line that says why or why not."""
 
+    async def snapshots(self) -> list[dict[str, Any]]:
+        """One entry per cut that is kept, ready for JSON. Raises LearnaeError."""
+
+    async def pin(self, cid: str) -> dict[str, Any]:
+        """Keep a cut, fetching it if need be; its entry. Raises LearnaeError where that is not possible."""
+
+    async def unpin(self, cid: str) -> None:
+        """Take that back. Raises LearnaeError where that is not possible."""
+
     async def command(self, verb: str) -> None:
         """Do "finish", "pause", "resume" or "stop". Raises LearnaeError where that is not possible now."""
 
@@ -51,6 +60,20 @@ def build(source: StatusSource, port: int, token: str) -> ASGIApp:
 
     async def peers(request: Request) -> Response:
         return JSONResponse(source.peers())
+
+    async def snapshots(request: Request) -> Response:
+        return JSONResponse(await source.snapshots())
+
+    async def pin(request: Request) -> Response:
+        _authorise(request, token)
+        await _discard_body(request)
+        return JSONResponse(await source.pin(request.path_params["cid"]), 200)
+
+    async def unpin(request: Request) -> Response:
+        _authorise(request, token)
+        await _discard_body(request)
+        await source.unpin(request.path_params["cid"])
+        return JSONResponse({"accepted": "unpin"}, 200)
 
     async def healthz(request: Request) -> Response:
         healthy, detail = source.healthy()
@@ -76,6 +99,9 @@ def build(source: StatusSource, port: int, token: str) -> ASGIApp:
         routes=[
             Route("/api/status", status),
             Route("/api/peers", peers),
+            Route("/api/snapshots", snapshots),
+            Route("/api/snapshots/{cid}/pin", pin, methods=["POST"]),
+            Route("/api/snapshots/{cid}/unpin", unpin, methods=["POST"]),
             Route("/metrics", prometheus),
             Route("/healthz", healthz),
             Route("/api/{verb}", command, methods=["POST"]),

@@ -1,0 +1,176 @@
+"""Which cuts stay: the last ones, milestones and what the user pins; on disk, and on an IPFS node. Used by the driver.
+
+A cut stands here as two pins of the block store: its manifest, noted with what it says, and the snapshot that the
+manifest links to. So it outlives the ledger's own log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from learnae import unixfs
+from learnae.cid import DAG_CBOR, codec_of, from_text, names, to_text
+from learnae.errors import StoreError, WireError
+from learnae.manifest import Manifest
+from learnaed import logs
+from learnaed.blockstore import Pin
+from learnaed.snapshots.shelf import CUT, Shelf
+
+MANIFEST: Final = "manifest"
+"""Kind of the pins of manifests."""
+USER: Final = "user"
+"""Kind of the pins that the user made."""
+MILESTONE: Final = 64
+"""Every so many intervals the last cut is kept for good: a few a day with slots of a minute."""
+
+log = logs.get("snapshots")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A cut that is kept."""
+
+    manifest: Manifest
+    since: float
+    """When it was settled here, or came; seconds since the epoch."""
+    milestone: bool
+    pinned: bool
+    """Whether the user wants it kept."""
+
+    def row(self) -> dict[str, Any]:
+        """For the status endpoint."""
+        cut = self.manifest
+        return {
+            "index": cut.index,
+            "cid": to_text(cut.cid),
+            "weights": to_text(cut.weights),
+            "size": cut.size,
+            "updates": cut.updates,
+            "samples": cut.samples,
+            "loss": cut.intervals[-1].loss,
+            "authors": len(cut.intervals[-1].vector.authors),
+            "since": self.since,
+            "milestone": self.milestone,
+            "pinned": self.pinned,
+        }
+
+
+class Archive:
+    """The cuts in the block store. Its methods wait for the disk; safe to use from several threads.
+
+    Args:
+        shelf: where their snapshots are.
+        milestone: every so many intervals a cut is kept for good; 0: none.
+    """
+
+    def __init__(self, shelf: Shelf, milestone: int = MILESTONE) -> None:
+        self._shelf = shelf
+        self._store = shelf.store
+        self._milestone = milestone
+
+    # --- what comes and goes by itself
+
+    def settled(self, data: bytes) -> None:
+        """The cut with this manifest is settled: its snapshot, if it is here, stays as long as the swarm needs it."""
+        manifest = Manifest.decode(data)
+        if self._shelf.has(manifest.weights):
+            self._keep(manifest, data, CUT, milestone=self._is_milestone(manifest))
+
+    def _is_milestone(self, manifest: Manifest) -> bool:
+        before = manifest.previous.index if manifest.previous is not None else -1
+        return bool(self._milestone) and manifest.index // self._milestone > before // self._milestone
+
+    def keep_only(self, weights: Iterable[bytes]) -> None:
+        """Give up all cuts but those with these weights, the milestones and what the user pinned."""
+        self._shelf.keep_only(weights)
+        here = {kept.manifest.cid for kept in self.cuts()}
+        for pin in self._store.pins():
+            if pin.kind == MANIFEST and pin.root not in here:
+                self._store.unpin(pin.root, MANIFEST)
+
+    # --- what the user wants
+
+    def pin(self, data: bytes) -> Kept:
+        """Keep the cut with this manifest until it is unpinned; its snapshot is here.
+
+        Raises:
+            StoreError: it is not, or the disk cannot be written.
+            WireError: it is no manifest.
+        """
+        manifest = Manifest.decode(data)
+        self._keep(manifest, data, USER, milestone=False)
+        return next(kept for kept in self.cuts() if kept.manifest.cid == manifest.cid)
+
+    def unpin(self, text: str) -> None:
+        """Take back a `pin`.
+
+        Raises:
+            StoreError: it is not pinned.
+            WireError: it is no CID.
+        """
+        kept = self.find(text)
+        if kept is None or not self._store.unpin(kept.manifest.weights, USER):
+            raise StoreError(f"{text} is not pinned here: `learnae snapshots` lists what is")
+
+    # --- what is here
+
+    def cuts(self) -> list[Kept]:
+        """The cuts that are kept, oldest first."""
+        pins = self._store.pins()
+        milestones = {pin.root for pin in pins if pin.kind == CUT and pin.milestone}
+        users = {pin.root for pin in pins if pin.kind == USER}
+        whole = {pin.root for pin in pins if pin.kind in (CUT, USER)}
+        found = [
+            Kept(manifest, pin.since, manifest.weights in milestones, manifest.weights in users)
+            for pin in pins
+            if pin.kind == MANIFEST and (manifest := self._manifest(pin)) is not None and manifest.weights in whole
+        ]
+        return sorted(found, key=lambda kept: (kept.manifest.index, kept.since))
+
+    def find(self, text: str) -> Kept | None:
+        """The cut with this manifest, or with these weights.
+
+        Raises:
+            WireError: it is no CID.
+        """
+        cid = from_text(text)
+        return next((kept for kept in self.cuts() if cid in (kept.manifest.cid, kept.manifest.weights)), None)
+
+    def blocks(self, root: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All blocks of a cut or a snapshot, the root first, as for a CAR file.
+
+        Raises:
+            StoreError: one is missing or damaged.
+        """
+        try:
+            yield from self._blocks(root)
+        except unixfs.MissingBlock as error:
+            raise StoreError(f"a block of {to_text(root)} is missing: {to_text(error.cid)}") from error
+        except WireError as error:
+            raise StoreError(f"{to_text(root)} is neither a cut nor a snapshot: {error}") from error
+
+    def _blocks(self, root: bytes) -> Iterator[tuple[bytes, bytes]]:
+        if codec_of(root) == DAG_CBOR:
+            data = self._store.get(root)
+            if data is None:
+                raise unixfs.MissingBlock(root)
+            yield root, data
+            root = Manifest.decode(data).weights
+        yield from self._store.stream(root)
+
+    def _manifest(self, pin: Pin) -> Manifest | None:
+        data = self._store.get(pin.root)
+        try:
+            return Manifest.decode(data) if data is not None else None
+        except WireError as error:
+            log.warning("a manifest cannot be read", cid=to_text(pin.root), why=error)
+            return None
+
+    def _keep(self, manifest: Manifest, data: bytes, kind: str, *, milestone: bool) -> None:
+        assert names(manifest.cid, data)
+        with self._store.lease() as lease:
+            lease.put(DAG_CBOR, data)
+            self._store.pin(manifest.weights, kind, label=f"cut {manifest.index}", milestone=milestone)
+            self._store.pin(manifest.cid, MANIFEST, label=f"cut {manifest.index}")

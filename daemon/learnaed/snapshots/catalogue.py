@@ -1,0 +1,99 @@
+"""The kept cuts for the user: listed with who attests them, pinned and unpinned, handed to IPFS; used by `Node`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from learnae.cid import from_text
+from learnae.coordinator import Coordinator
+from learnaed.ipfs import IpfsPinning
+from learnaed.snapshots.archive import Archive, Kept
+from learnaed.snapshots.finder import Finder
+
+LAST = 3
+"""How many of the newest cuts an IPFS node gets, besides milestones and what the user pinned."""
+
+
+class Catalogue:
+    """What is kept, and the verbs that change it.
+
+    Args:
+        archive: the cuts.
+        finder: brings cuts that are elsewhere.
+        coordinator: knows what others attest.
+        pinning: keeps the IPFS node in step, if one is wanted.
+    """
+
+    def __init__(
+        self, archive: Archive, finder: Finder, coordinator: Coordinator, pinning: IpfsPinning | None = None
+    ) -> None:
+        self._archive = archive
+        self._finder = finder
+        self._coordinator = coordinator
+        self._pinning = pinning
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """One for each cut, oldest first, ready for JSON.
+
+        Raises:
+            StoreError: the disk cannot be read.
+        """
+        return [self._row(kept) for kept in await trio.to_thread.run_sync(self._archive.cuts)]
+
+    def _row(self, kept: Kept) -> dict[str, Any]:
+        cut = kept.manifest.id
+        attesting = sum(peer.attests(cut) for peer in self._coordinator.peers)
+        return kept.row() | {"attested_by": attesting}
+
+    async def pin(self, text: str) -> dict[str, Any]:
+        """Keep the cut with this CID until it is unpinned; it is fetched if it is not here.
+
+        Raises:
+            WireError: it is no CID of a cut.
+            NetworkError: nobody has it.
+            StoreError: there is no room.
+        """
+        data = await self._finder.cut(text)
+        row = self._row(await trio.to_thread.run_sync(self._archive.pin, data))
+        await self.hand_over()
+        return row
+
+    async def unpin(self, text: str) -> None:
+        """Take that back.
+
+        Raises:
+            WireError: it is no CID.
+            StoreError: it is not pinned.
+        """
+        from_text(text)
+        await trio.to_thread.run_sync(self._archive.unpin, text)
+        await self.hand_over()
+
+    async def hand_over(self) -> None:
+        """Tell the IPFS node's keeper what it shall have: the newest cuts first."""
+        if self._pinning is None:
+            return
+        kept = await trio.to_thread.run_sync(self._archive.cuts)
+        others = [one for one in kept[:-LAST] if one.milestone or one.pinned]
+        self._pinning.want(one.manifest.cid for one in reversed([*others, *kept[-LAST:]]))
+
+    def statistics(self) -> dict[str, Any] | None:
+        """How it goes with the IPFS node; None without one."""
+        if self._pinning is None:
+            return None
+        found = self._pinning.statistics()
+        return {
+            "state": found.state.value,
+            "why": found.why or None,
+            "address": found.address,
+            "node": found.node,
+            "agent": found.agent,
+            "last_success": found.last_success,
+            "pins": found.pins,
+            "queue": found.queue,
+            "imports": found.imports,
+            "bytes_sent": found.bytes_sent,
+            "failures": found.failures,
+        }

@@ -1,0 +1,105 @@
+"""Fetches the snapshots that the coordinator asks for, one at a time, and tells how it goes; used by the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import trio
+
+from learnae.errors import NetworkError, StoreError
+from learnae.layout import Layout
+from learnaed import logs
+from learnaed.network import Drop, Limits, Network, Session
+from learnaed.snapshots.download import Download, Progress
+from learnaed.snapshots.shelf import Shelf, check_fit
+
+LARGEST_HEADER: Final = 16 * 1024 * 1024
+"""Bytes of a snapshot beside its weights."""
+_LIMITS = Limits(held=8 * 1024 * 1024)
+"""What has come and is not on the disk yet is fetched again after a crash."""
+_NOTE_EVERY = 5.0
+
+log = logs.get("snapshots")
+
+
+class Receiver:
+    """Downloads onto the shelf.
+
+    Args:
+        shelf: where snapshots belong.
+        network: asks peers for blocks.
+        notify: tells the user.
+    """
+
+    def __init__(self, shelf: Shelf, network: Network, notify: Callable[[str, str], None]) -> None:
+        self._shelf = shelf
+        self._network = network
+        self._notify = notify
+        self._download: Download | None = None
+        self._scope: trio.CancelScope | None = None
+        self._complaint = ""
+
+    @property
+    def progress(self) -> Progress | None:
+        """Of the snapshot that is being fetched, if one is."""
+        return self._download.progress if self._download is not None else None
+
+    async def fetch(self, cid: bytes, holders: Sequence[bytes], layout: Layout) -> bool | None:
+        """Fetch a snapshot of a model with this layout, in the place of another one that is being fetched.
+
+        Returns:
+            Whether it is here; None if it is being fetched already.
+        """
+        if self._download is not None and self._download.progress.cid == cid:
+            return None
+        limit, check = 4 * layout.size + LARGEST_HEADER, partial(check_fit, layout)
+        download = Download(self._shelf.store, cid, holders, self._session, limit, check)
+        if self._scope is not None:
+            self._scope.cancel()
+        done = False
+        with trio.CancelScope() as scope:
+            self._download, self._scope = download, scope
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._note, download)
+                done = await self._succeeds(download)
+                nursery.cancel_scope.cancel()
+        if self._download is download:
+            self._download, self._scope = None, None
+        return done
+
+    async def _succeeds(self, download: Download) -> bool:
+        try:
+            # The trainer may have come to the same weights.
+            if not await trio.to_thread.run_sync(self._shelf.has, download.progress.cid):
+                await download.run()
+        except (NetworkError, StoreError) as error:
+            self.complain(error)
+            return False
+        self._complaint = ""
+        return True
+
+    def complain(self, error: NetworkError | StoreError) -> None:
+        """Tell the user, once: it is tried every few seconds."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            self._notify("warning", self._complaint)
+
+    def _session(self, peers: Sequence[str]) -> Session:
+        return self._network.session(peers, limits=_LIMITS, on_drop=self._dropped)
+
+    @staticmethod
+    def _dropped(peer: str, reason: Drop) -> None:
+        log.info("a peer is asked no more for this snapshot", peer=peer, why=reason.value)
+
+    @staticmethod
+    async def _note(download: Download) -> None:
+        while True:
+            await trio.sleep(_NOTE_EVERY)
+            at = download.progress
+            if at.size:
+                speed = f"{at.speed / 1e6:.1f} MB/s"
+                left = f"{at.seconds_left:.0f} s" if at.seconds_left is not None else "unknown"
+                done = f"{at.done / 1e6:.1f} of {at.size / 1e6:.1f} MB"
+                log.info("fetching a snapshot", done=done, speed=speed, left=left)

@@ -1,0 +1,55 @@
+"""`learnaed run --from CID`: makes a cut the point from which this node's ledger goes on; called by `app`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from learnae.coordinator.actions import KeepCut, Prune, Settle
+from learnae.errors import NetworkError
+from learnae.manifest import Manifest
+from learnaed import logs
+from learnaed.driver import Driver
+from learnaed.snapshots.archive import Archive
+from learnaed.snapshots.finder import Finder
+from learnaed.store import Store
+
+_TRIES: Final = 6
+_PAUSE: Final = 5.0
+"""Seconds between them: peers and the IPFS node are still being found."""
+
+log = logs.get("snapshots")
+
+
+async def start_from(text: str, finder: Finder, archive: Archive, store: Store, driver: Driver) -> None:
+    """Fetch the cut with this CID, and have the ledger begin with it, unless it knows of a later one.
+
+    Raises:
+        WireError: it is no cut.
+        NetworkError: nobody has it, for half a minute.
+        StoreError: there is no room for it.
+    """
+    data = await _find(text, finder)
+    manifest = Manifest.decode(data)
+    await trio.to_thread.run_sync(archive.pin, data)
+    driver.starts_from(manifest)
+    kept = await trio.to_thread.run_sync(store.kept, manifest.swarm)
+    floor = Manifest.decode(kept.floor).index if kept.floor is not None else -1
+    if max([floor, *(cut.index for cut in kept.settled)]) >= manifest.index:
+        log.info("this node knows of a later cut already, and goes on from there", cut=text)
+        return
+    begin = KeepCut(manifest.swarm, manifest.id, data), Settle(manifest.swarm, manifest.id)
+    prune = Prune(manifest.swarm, manifest.id, -1, kept.own_seq, (manifest.weights,))
+    await trio.to_thread.run_sync(store.carry_out, [*begin, prune])
+    log.info("starting from a cut", cut=text, updates=manifest.updates, bytes=manifest.size)
+
+
+async def _find(text: str, finder: Finder) -> bytes:
+    for _ in range(_TRIES - 1):
+        try:
+            return await finder.cut(text)
+        except NetworkError as error:
+            log.info("the cut to start from is not here yet", why=error)
+            await trio.sleep(_PAUSE)
+    return await finder.cut(text)
