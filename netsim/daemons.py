@@ -311,6 +311,7 @@ class Swarm:
         data = {key: os.environ[key] for key in ("LEARNAE_DATA",) if key in os.environ}
         path = os.pathsep.join([str(ROOT), str(ROOT / "daemon")])
         own = {"HOME": str(self.directory), "LEARNAE_HOME": str(home), "LEARNAE_TORCH_THREADS": "1"}
+        own["LEARNAE_IPFS"] = "off"  # nothing of an experiment goes into a node of the user's
         return kept | data | own | {MARK: self.mark, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 

@@ -13,7 +13,7 @@ import pytest
 from netsim.daemons import Node, Swarm
 from netsim.namespaces import Lab
 
-LOCAL = ("--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--status-port", "0", "--ipfs", "off")
+LOCAL = ("--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--status-port", "0")
 DIGITS = ("--topic", "t", "--task", "digits")
 TASKS = Path(__file__).parent / "system" / "tasks.py"
 LEARNED = 0.9  # accuracy on digits that says "it has learned", far above a shard that misses classes
