@@ -369,6 +369,23 @@ def test_a_download_goes_on_after_a_pause(store: BlockStore, clock: Clock, how: 
     store.close()
 
 
+@pytest.mark.parametrize("how", ["crash", "keep"])
+def test_a_download_may_take_days(store: BlockStore, clock: Clock, how: str) -> None:
+    lease = store.lease(file_of("coming")[0])
+    came = arrived(store, lease, "coming")
+    for _ in range(4):
+        clock.now += 0.9 * DAY
+        store.collect()
+    if how == "keep":
+        lease.release(keep=True)
+    else:
+        store = reopened(store, clock)
+    clock.now += 0.9 * DAY
+    store.collect()
+    assert here(store) == came
+    store.close()
+
+
 @pytest.mark.parametrize("clock_goes", [1.1 * DAY, -1.1 * DAY])
 def test_a_download_that_nobody_goes_on_with_is_given_up(store: BlockStore, clock: Clock, clock_goes: float) -> None:
     lease = store.lease(file_of("coming")[0])

@@ -313,6 +313,7 @@ class BlockStore:
                 return
             if keep:
                 self._left[root] = lease.digests
+                self._book.begin(root, self._clock())
             else:
                 self._book.end([root])
 
@@ -374,8 +375,11 @@ class BlockStore:
         """The same, step by step, with what each step did."""
         with self._lock:
             now = self._clock()
-            old = [root for root, since in self._book.downloads().items() if abs(now - since) > LEFT_SECONDS]
-            self._forget(old)
+            ages = {root: abs(now - since) for root, since in self._book.downloads().items()}
+            self._forget([root for root, age in ages.items() if age > LEFT_SECONDS])
+            for root in {lease.root for lease in self._held if lease.root}:
+                if ages[root] > LEFT_SECONDS / 2:  # It is gone on with: a crash costs it nothing.
+                    self._book.begin(root, now)
         self.blocks.tidy()
         for shard in range(SHARDS):
             yield self._sweep(shard)
