@@ -322,6 +322,24 @@ def test_a_lease_on_what_is_whole_keeps_it(store: BlockStore) -> None:
         assert here(store) == digests("here")
 
 
+@pytest.mark.parametrize("how", ["another download", "another process"])
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_download_keeps_what_others_brought_of_it(store: BlockStore, how: str, paused: bool) -> None:
+    """It finds these blocks here, and does not fetch them."""
+    root, _ = file_of("coming")
+    waiting = store.lease(root)
+    if paused:
+        waiting.release(keep=True)
+    if how == "another download":
+        put(store, "coming")
+    else:
+        with store.writer(), Blocks(store.blocks.directory).batch() as batch:
+            for value in file_of("coming")[1].values():
+                batch.put(*value)
+    store.collect()
+    assert here(store) == digests("coming")
+
+
 def arrived(store: BlockStore, lease: Lease, name: str) -> set[bytes]:
     """Half of a download: the nodes and a few leaves."""
     _, blocks = file_of(name)
@@ -348,6 +366,23 @@ def test_a_download_goes_on_after_a_pause(store: BlockStore, clock: Clock, how: 
         assert here(store) == came
     store.collect()
     assert here(store) == set()
+    store.close()
+
+
+@pytest.mark.parametrize("how", ["crash", "keep"])
+def test_a_download_may_take_days(store: BlockStore, clock: Clock, how: str) -> None:
+    lease = store.lease(file_of("coming")[0])
+    came = arrived(store, lease, "coming")
+    for _ in range(4):
+        clock.now += 0.9 * DAY
+        store.collect()
+    if how == "keep":
+        lease.release(keep=True)
+    else:
+        store = reopened(store, clock)
+    clock.now += 0.9 * DAY
+    store.collect()
+    assert here(store) == came
     store.close()
 
 

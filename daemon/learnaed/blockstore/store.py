@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from learnae import unixfs
 from learnae.blocks import SHARDS, Blocks
-from learnae.cid import digest_of, make_cid, to_text
+from learnae.cid import DAG_PB, codec_of, digest_of, make_cid, to_text
 from learnae.errors import StoreError, WireError
 from learnaed import logs
 from learnaed.blockstore.lease import Lease
@@ -265,6 +265,16 @@ class BlockStore:
             self._writers.add(lease)
         return lease
 
+    def _follow(self, nodes: set[bytes] | None = None, but: Lease | None = None) -> None:
+        """Have downloads protect what lies below these nodes, which somebody else brought, or below any.
+
+        They find it here, and do not fetch it.
+        """
+        downloads = [(lease.root, lease.digests) for lease in self._held if lease.root and lease is not but]
+        for root, digests in [*downloads, *self._left.items()]:
+            if nodes is None or nodes & digests:
+                digests |= self._reach(root)
+
     def _protected(self) -> list[set[bytes]]:
         return [*(lease.digests for lease in self._held), *self._left.values()]
 
@@ -297,16 +307,13 @@ class BlockStore:
             if lease in self._writers:
                 self._writers.remove(lease)
                 self._count()
-                for other in self._held:
-                    if other.root is not None:
-                        other.digests |= self._reach(other.root)
-                for left, digests in self._left.items():
-                    digests |= self._reach(left)
+                self._follow()
             root = lease.root
             if root is None or any(other.root == root for other in self._held):
                 return
             if keep:
                 self._left[root] = lease.digests
+                self._book.begin(root, self._clock())
             else:
                 self._book.end([root])
 
@@ -327,7 +334,9 @@ class BlockStore:
         finally:
             with self._lock:
                 lease.arriving -= size
-                self._used += size if written else 0
+                if written:
+                    self._used += size
+                    self._follow({digest_of(cid) for cid in seen if codec_of(cid) == DAG_PB}, lease)
         return tuple(cids)
 
     def _admit(self, lease: Lease, cid: bytes, block: bytes) -> int:
@@ -336,11 +345,7 @@ class BlockStore:
             if lease not in self._held:
                 raise StoreError("a block came under a lease that has ended: take a new one")
             steps = unixfs.walk(cid, lambda below: block if below == cid else self.get(below))
-            reach = {digest_of(step.cid) for step in steps}
-            lease.digests |= reach
-            for digests in self._protected():  # Others wait for this block too, and will find what is below it.
-                if digest_of(cid) in digests:
-                    digests |= reach
+            lease.digests.update([digest_of(step.cid) for step in steps])
             size = len(block)
             if self.size(cid) == size:
                 return 0
@@ -370,8 +375,11 @@ class BlockStore:
         """The same, step by step, with what each step did."""
         with self._lock:
             now = self._clock()
-            old = [root for root, since in self._book.downloads().items() if abs(now - since) > LEFT_SECONDS]
-            self._forget(old)
+            ages = {root: abs(now - since) for root, since in self._book.downloads().items()}
+            self._forget([root for root, age in ages.items() if age > LEFT_SECONDS])
+            for root in {lease.root for lease in self._held if lease.root}:
+                if ages[root] > LEFT_SECONDS / 2:  # It is gone on with: a crash costs it nothing.
+                    self._book.begin(root, now)
         self.blocks.tidy()
         for shard in range(SHARDS):
             yield self._sweep(shard)
