@@ -66,7 +66,7 @@ async def hostile(nursery: trio.Nursery, victim: Node, act: Act, name: str = "en
 
 
 async def say(stream: Any, *parts: bytes) -> None:
-    await stream.write(wire.framed(list(parts)))
+    await stream.write(b"".join(wire.framed(list(parts))))
 
 
 async def listening(enemy: Attacker) -> list[wire.Message]:
@@ -361,7 +361,7 @@ async def test_a_donor_that_stops_within_a_block_is_too_slow(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def half(stream: Any, wants: list[wire.Entry]) -> None:
-        whole = wire.framed(list(wire.block_parts(wants[0].cid, blocks.held[wants[0].cid[4:]], PROTOCOL)))
+        whole = b"".join(wire.framed([*wire.block_parts(wants[0].cid, blocks.held[wants[0].cid[4:]], PROTOCOL)]))
         await stream.write(whole[: len(whole) // 2])
 
     monkeypatch.setattr(link, "STALL", 1.0)
@@ -382,7 +382,7 @@ async def test_streams_that_are_half_closed_midway_do_no_harm(nursery: trio.Nurs
     enemy = await attacker(nursery, server)
     for cut in range(0, 40, 4):
         stream = await enemy.stream(server, PROTOCOL)
-        await stream.write(wire.framed([wire.wantlist([wire.Entry(cids[0])])])[:cut])
+        await stream.write(b"".join(wire.framed([wire.wantlist([wire.Entry(cids[0])])]))[:cut])
         await stream.close()
     assert await take(friend, [server.network.peer_id], cids) == {}
     assert server.network.block_statistics().malformed == 0

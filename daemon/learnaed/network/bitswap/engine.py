@@ -24,8 +24,11 @@ from learnaed.network.settings import Counters
 
 _log = logging.getLogger(__name__)
 
-BATCH: Final = 256 * 1024
-"""Bytes of blocks by which a message is sent; it is one block larger at most."""
+MESSAGE: Final = 128 * 1024
+"""Bytes of blocks by which a message is complete; it is one block larger at most. A receiver can use a block once the
+whole message is there, so small is better."""
+BATCH: Final = 512 * 1024
+"""Bytes of messages written at once: larger fills the frames below better, smaller lets our own wants pass earlier."""
 OUTGOING: Final = 16 * 1024 * 1024
 """Bytes of messages being written, all peers together; each has at least one block."""
 MAX_INBOUND: Final = 4
@@ -331,12 +334,11 @@ class Bitswap:
                 self._poke(link)
 
     async def _compose(self, link: Link) -> bytes:
-        """The next message: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
-        parts = [link.own_wants()]
+        """The next messages: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
         busy = sum(other.writing for other in self._links.values())
         room = min(BATCH, OUTGOING // max(1, busy))
-        size = 0
-        while size < room and (entry := link.ledger.next_due()) is not None:
+        messages, parts, size = [], [link.own_wants()], 0
+        while room > 0 and (entry := link.ledger.next_due()) is not None:
             answer = await self._answer(link, entry)
             if answer is None:
                 continue
@@ -345,7 +347,13 @@ class Bitswap:
             if len(answer) == 2:
                 self._counts.blocks_sent += 1
                 self._counts.bytes_sent += len(answer[1])
-        return wire.framed(parts) if any(parts) else b""
+            if size >= MESSAGE:
+                messages += wire.framed(parts)
+                room -= size
+                parts, size = [], 0
+        if any(parts):
+            messages += wire.framed(parts)
+        return b"".join(messages)
 
     async def _answer(self, link: Link, entry: wire.Entry) -> tuple[bytes, ...] | None:
         """What to say to a want: a block (two parts), a presence (one), or nothing."""
