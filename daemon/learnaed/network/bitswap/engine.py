@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 MESSAGE: Final = 128 * 1024
 """Bytes of blocks by which a message is complete; it is one block larger at most. A receiver can use a block once the
 whole message is there, so small is better."""
-BATCH: Final = 512 * 1024
+BATCH: Final = 1024 * 1024
 """Bytes of messages written at once: larger fills the frames below better, smaller lets our own wants pass earlier."""
 OUTGOING: Final = 16 * 1024 * 1024
 """Bytes of messages being written, all peers together; each has at least one block."""
@@ -39,7 +39,7 @@ MAX_UNWANTED: Final = 8 * 1024 * 1024
 """Bytes that nobody had asked for by which a peer loses its connection."""
 ATTEMPTS: Final = 3
 OPEN_SECONDS: Final = 10.0
-WATCH_SECONDS: Final = 1.0
+WATCH_SECONDS: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -114,6 +114,8 @@ class Bitswap:
                     now = trio.current_time()
                     for link in list(self._links.values()):
                         link.expire(now)
+                    for session in list(self._sessions):
+                        session.tick(now)
         finally:
             self._nursery = None
 
@@ -185,14 +187,17 @@ class Bitswap:
                 session.schedule.progress(link.peer, size)
 
         try:
-            rest = bytearray()
-            while (raw := await link.read(stream, rest, progress)) is not None:
-                message = wire.parse(raw)
-                self._take_in(link, message)
-                delay = self._limiter.delay(link.peer, 1 + len(message.wants), trio.current_time())
-                if delay:
-                    self._counters.dropped["want-flood"] += 1
-                    await trio.sleep(delay)
+            with trio.CancelScope() as scope:
+                rest = bytearray()
+                while (raw := await link.read(stream, rest, progress, scope.cancel)) is not None:
+                    message = wire.parse(raw)
+                    self._take_in(link, message)
+                    delay = self._limiter.delay(link.peer, 1 + len(message.wants), trio.current_time())
+                    if delay:
+                        self._counters.dropped["want-flood"] += 1
+                        await trio.sleep(delay)
+            if scope.cancelled_caught:
+                raise NetworkError("the rest of a message did not come")
         except WireError as error:
             self._counts.malformed += 1
             self._expel(link.peer, Drop.GARBAGE, f"malformed Bitswap: {error}")

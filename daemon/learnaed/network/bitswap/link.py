@@ -13,7 +13,7 @@ from learnae.errors import WireError
 from learnaed.network.bitswap.ledger import Ledger
 from learnaed.network.bitswap.schedule import Orders
 from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, wantlist
-from learnaed.network.framing import MIN_RATE, Stalled
+from learnaed.network.framing import MIN_RATE
 from learnaed.network.host import socket_of
 from learnaed.network.patches import FRAME
 
@@ -109,15 +109,17 @@ class Link:
 
     # --- streams
 
-    async def read(self, stream: Any, rest: bytearray, progress: Callable[[int], None]) -> bytes | None:
+    async def read(
+        self, stream: Any, rest: bytearray, progress: Callable[[int], None], abandon: Callable[[], None]
+    ) -> bytes | None:
         """The next message on a stream, of at most `MAX_MESSAGE` bytes, or None at its end, even if it cuts one off:
         a peer that is killed ends its streams so.
 
-        `rest` is what came already; what follows the message is left in it.
+        `rest` is what came already; what follows the message is left in it. `abandon` is called from elsewhere if the
+        bytes of a message stop coming.
 
         Raises:
             WireError: the message is too large.
-            Stalled: its bytes stopped coming.
             BaseLibp2pError: the stream or the connection broke.
         """
         while (head := _length(rest)) is None:
@@ -129,28 +131,22 @@ class Link:
         size, start = head
         if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
             raise WireError(f"a Bitswap message of {size} bytes")
-        body = bytes(memoryview(rest)[start : start + size])
+        chunks = [bytes(memoryview(rest)[start : start + size])]
         del rest[: start + size]
-        return body if len(body) == size else await self._complete(stream, body, size, progress)
-
-    async def _complete(self, stream: Any, begin: bytes, size: int, progress: Callable[[int], None]) -> bytes | None:
-        chunks, left = [begin], size - len(begin)
-        with trio.CancelScope() as scope:
-            began = trio.current_time()
-            try:
-                while left:
-                    latest = min(trio.current_time() + STALL, began + STALL + size / MIN_RATE)
-                    self._pieces[scope] = latest, scope.cancel
-                    chunk = await _read(stream, min(_READ, left))
-                    if not chunk:
-                        return None
-                    progress(len(chunk))
-                    chunks.append(chunk)
-                    left -= len(chunk)
-            finally:
-                self._pieces.pop(scope, None)
-        if left:
-            raise Stalled(f"{size - left} of {size} bytes of a Bitswap message came, then none for too long")
+        left = size - len(chunks[0])
+        began = trio.current_time()
+        try:
+            while left:
+                latest = min(trio.current_time() + STALL, began + STALL + size / MIN_RATE)
+                self._pieces[abandon] = latest, abandon
+                chunk = await _read(stream, min(_READ, left))
+                if not chunk:
+                    return None
+                progress(len(chunk))
+                chunks.append(chunk)
+                left -= len(chunk)
+        finally:
+            self._pieces.pop(abandon, None)
         return b"".join(chunks)
 
     async def write(self, stream: Any, body: bytes) -> None:
