@@ -150,6 +150,22 @@ async def test_blocks_of_one_mebibyte_pass_and_larger_ones_are_not_offered(nurse
         await take(joiner, [donor.network.peer_id], [beyond], patience=1.0)
 
 
+async def test_two_sessions_share_what_comes_and_one_does_not_cancel_the_others_wants(nursery: trio.Nursery) -> None:
+    blocks, cids = filled(60)
+    donor, joiner = await serving(nursery, "donor", blocks), await start(nursery, "joiner")
+    await connect(donor, joiner)
+    peers = [donor.network.peer_id]
+    with trio.fail_after(30), joiner.network.session(peers) as left:
+        with joiner.network.session(peers) as right:
+            right.want(cids)
+            left.want(cids)
+            await anext(right)
+        came = [cid async for cid, _ in left]
+    assert sorted(came) == sorted(cids)
+    assert left.statistics().dropped == {}
+    assert joiner.network.block_statistics().unwanted == 0
+
+
 async def test_leaving_a_session_cancels_what_it_wanted(nursery: trio.Nursery) -> None:
     joiner = await start(nursery, "joiner")
     enemy = await attacker(nursery, joiner)

@@ -146,10 +146,10 @@ class Bitswap:
             if not self.is_connected(peer):
                 continue
             link = self._link(peer)
-            others = {
-                cid for other in self._sessions if other is not session for cid in other.schedule.outstanding(peer)
-            }
-            order.cancels = [cid for cid in order.cancels if cid not in others]
+            if order.cancels and len(self._sessions) > 1:
+                others = [other for other in self._sessions if other is not session]
+                needed = {cid for other in others for cid in other.schedule.outstanding(peer)}
+                order.cancels = [cid for cid in order.cancels if cid not in needed]
             link.order(order)
             self._poke(link)
 
@@ -178,6 +178,8 @@ class Bitswap:
                 await stream.reset()
         finally:
             link.inbound -= 1
+            if not link.inbound and not self.is_connected(peer) and self._links.get(peer) is link:
+                del self._links[peer]  # it was gone before its stream was taken up
 
     async def _read(self, link: Link, stream: Any) -> None:
         """Take in what comes on a stream until it ends; whoever sends garbage loses its connection."""
@@ -204,6 +206,7 @@ class Bitswap:
 
     def _take_in(self, link: Link, message: wire.Message) -> None:
         now = trio.current_time()
+        link.failures = 0
         if message.wants or message.full:
             self._counts.wants += len(message.wants)
             refused = link.ledger.refused
@@ -233,7 +236,6 @@ class Bitswap:
             if link.unwanted_bytes > MAX_UNWANTED:
                 self._expel(link.peer, Drop.LIED, "a flood of unwanted blocks")
             return
-        link.failures = 0
         self._counts.blocks_received += 1
         self._counts.bytes_received += len(data)
         wanting = [session for session in self._sessions if session.schedule.wants(digest)]

@@ -35,7 +35,8 @@ class Link:
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.ledger = Ledger()
-        self.asked: dict[bytes, None] = {}
+        self.asked: dict[bytes, int] = {}
+        """Blocks that it may send, and how often each: as often as it was asked."""
         self.stream: Any = None
         self.protocol = ""
         self._scopes: set[trio.CancelScope] = set()
@@ -86,13 +87,16 @@ class Link:
     def _want(self, cid: bytes) -> None:
         self._own[cid[4:]] = Entry(cid, self._priority, dont_have=True)
         self._priority = self._priority - 1 or _TOP_PRIORITY
-        self.asked[cid[4:]] = None
+        self.asked[cid[4:]] = self.asked.get(cid[4:], 0) + 1
         if len(self.asked) > MAX_REMEMBERED:
             del self.asked[next(iter(self.asked))]
 
     def may_send(self, digest: bytes | None) -> bool:
-        """Whether it was asked for this block, once per time that it was asked."""
-        return digest is not None and self.asked.pop(digest, False) is None
+        """Whether it was asked for this block, which it has now sent."""
+        times = self.asked.pop(digest, 0) if digest is not None else 0
+        if digest is not None and times > 1:
+            self.asked[digest] = times - 1
+        return times > 0
 
     def own_wants(self) -> bytes:
         """The next part of our wantlist as part of a message; empty if there is nothing to say."""

@@ -73,7 +73,7 @@ class Session:
         return self
 
     def want(self, cids: Iterable[bytes]) -> None:
-        """Ask for more blocks, in this order (36-byte CIDv1, SHA-256).
+        """Ask for more blocks, in this order (36-byte CIDv1, SHA-256). One that came already is fetched anew.
 
         Raises:
             ValueError: a CID of another kind.
