@@ -66,7 +66,7 @@ async def hostile(nursery: trio.Nursery, victim: Node, act: Act, name: str = "en
 
 
 async def say(stream: Any, *parts: bytes) -> None:
-    await stream.write(wire.framed(list(parts)))
+    await stream.write(b"".join(wire.framed(list(parts))))
 
 
 async def listening(enemy: Attacker) -> list[wire.Message]:
@@ -148,6 +148,22 @@ async def test_blocks_of_one_mebibyte_pass_and_larger_ones_are_not_offered(nurse
     await take(joiner, [donor.network.peer_id], [largest])
     with pytest.raises(NetworkError, match="1 blocks are missing"):
         await take(joiner, [donor.network.peer_id], [beyond], patience=1.0)
+
+
+async def test_two_sessions_share_what_comes_and_one_does_not_cancel_the_others_wants(nursery: trio.Nursery) -> None:
+    blocks, cids = filled(60)
+    donor, joiner = await serving(nursery, "donor", blocks), await start(nursery, "joiner")
+    await connect(donor, joiner)
+    peers = [donor.network.peer_id]
+    with trio.fail_after(30), joiner.network.session(peers) as left:
+        with joiner.network.session(peers) as right:
+            right.want(cids)
+            left.want(cids)
+            await anext(right)
+        came = [cid async for cid, _ in left]
+    assert sorted(came) == sorted(cids)
+    assert left.statistics().dropped == {}
+    assert joiner.network.block_statistics().unwanted == 0
 
 
 async def test_leaving_a_session_cancels_what_it_wanted(nursery: trio.Nursery) -> None:
@@ -361,7 +377,7 @@ async def test_a_donor_that_stops_within_a_block_is_too_slow(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def half(stream: Any, wants: list[wire.Entry]) -> None:
-        whole = wire.framed(list(wire.block_parts(wants[0].cid, blocks.held[wants[0].cid[4:]], PROTOCOL)))
+        whole = b"".join(wire.framed([*wire.block_parts(wants[0].cid, blocks.held[wants[0].cid[4:]], PROTOCOL)]))
         await stream.write(whole[: len(whole) // 2])
 
     monkeypatch.setattr(link, "STALL", 1.0)
@@ -382,7 +398,7 @@ async def test_streams_that_are_half_closed_midway_do_no_harm(nursery: trio.Nurs
     enemy = await attacker(nursery, server)
     for cut in range(0, 40, 4):
         stream = await enemy.stream(server, PROTOCOL)
-        await stream.write(wire.framed([wire.wantlist([wire.Entry(cids[0])])])[:cut])
+        await stream.write(b"".join(wire.framed([wire.wantlist([wire.Entry(cids[0])])]))[:cut])
         await stream.close()
     assert await take(friend, [server.network.peer_id], cids) == {}
     assert server.network.block_statistics().malformed == 0

@@ -46,7 +46,7 @@ def test_what_is_written_is_what_others_read_and_what_we_read(
     for block in blocks:
         parts.extend(wire.block_parts(raw_cid(block), block, wire.PROTOCOLS[0]))
     parts.append(wire.presence(raw_cid(b"x"), has))
-    framed = wire.framed(parts)
+    framed = b"".join(wire.framed(parts))
     raw = b"".join(parts)
     assert framed == wire.varint(len(raw)) + raw
 

@@ -24,8 +24,11 @@ from learnaed.network.settings import Counters
 
 _log = logging.getLogger(__name__)
 
-BATCH: Final = 256 * 1024
-"""Bytes of blocks by which a message is sent; it is one block larger at most."""
+MESSAGE: Final = 128 * 1024
+"""Bytes of blocks by which a message is complete; it is one block larger at most. A receiver can use a block once the
+whole message is there, so small is better."""
+BATCH: Final = 1024 * 1024
+"""Bytes of messages written at once: larger fills the frames below better, smaller lets our own wants pass earlier."""
 OUTGOING: Final = 16 * 1024 * 1024
 """Bytes of messages being written, all peers together; each has at least one block."""
 MAX_INBOUND: Final = 4
@@ -36,7 +39,7 @@ MAX_UNWANTED: Final = 8 * 1024 * 1024
 """Bytes that nobody had asked for by which a peer loses its connection."""
 ATTEMPTS: Final = 3
 OPEN_SECONDS: Final = 10.0
-WATCH_SECONDS: Final = 1.0
+WATCH_SECONDS: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -111,6 +114,8 @@ class Bitswap:
                     now = trio.current_time()
                     for link in list(self._links.values()):
                         link.expire(now)
+                    for session in list(self._sessions):
+                        session.tick(now)
         finally:
             self._nursery = None
 
@@ -141,10 +146,10 @@ class Bitswap:
             if not self.is_connected(peer):
                 continue
             link = self._link(peer)
-            others = {
-                cid for other in self._sessions if other is not session for cid in other.schedule.outstanding(peer)
-            }
-            order.cancels = [cid for cid in order.cancels if cid not in others]
+            if order.cancels and len(self._sessions) > 1:
+                others = [other for other in self._sessions if other is not session]
+                needed = {cid for other in others for cid in other.schedule.outstanding(peer)}
+                order.cancels = [cid for cid in order.cancels if cid not in needed]
             link.order(order)
             self._poke(link)
 
@@ -173,6 +178,8 @@ class Bitswap:
                 await stream.reset()
         finally:
             link.inbound -= 1
+            if not link.inbound and not self.is_connected(peer) and self._links.get(peer) is link:
+                del self._links[peer]  # it was gone before its stream was taken up
 
     async def _read(self, link: Link, stream: Any) -> None:
         """Take in what comes on a stream until it ends; whoever sends garbage loses its connection."""
@@ -182,20 +189,24 @@ class Bitswap:
                 session.schedule.progress(link.peer, size)
 
         try:
-            rest = bytearray()
-            while (raw := await link.read(stream, rest, progress)) is not None:
-                message = wire.parse(raw)
-                self._take_in(link, message)
-                delay = self._limiter.delay(link.peer, 1 + len(message.wants), trio.current_time())
-                if delay:
-                    self._counters.dropped["want-flood"] += 1
-                    await trio.sleep(delay)
+            with trio.CancelScope() as scope:
+                rest = bytearray()
+                while (raw := await link.read(stream, rest, progress, scope.cancel)) is not None:
+                    message = wire.parse(raw)
+                    self._take_in(link, message)
+                    delay = self._limiter.delay(link.peer, 1 + len(message.wants), trio.current_time())
+                    if delay:
+                        self._counters.dropped["want-flood"] += 1
+                        await trio.sleep(delay)
+            if scope.cancelled_caught:
+                raise NetworkError("the rest of a message did not come")
         except WireError as error:
             self._counts.malformed += 1
             self._expel(link.peer, Drop.GARBAGE, f"malformed Bitswap: {error}")
 
     def _take_in(self, link: Link, message: wire.Message) -> None:
         now = trio.current_time()
+        link.failures = 0
         if message.wants or message.full:
             self._counts.wants += len(message.wants)
             refused = link.ledger.refused
@@ -225,7 +236,6 @@ class Bitswap:
             if link.unwanted_bytes > MAX_UNWANTED:
                 self._expel(link.peer, Drop.LIED, "a flood of unwanted blocks")
             return
-        link.failures = 0
         self._counts.blocks_received += 1
         self._counts.bytes_received += len(data)
         wanting = [session for session in self._sessions if session.schedule.wants(digest)]
@@ -331,12 +341,11 @@ class Bitswap:
                 self._poke(link)
 
     async def _compose(self, link: Link) -> bytes:
-        """The next message: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
-        parts = [link.own_wants()]
+        """The next messages: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
         busy = sum(other.writing for other in self._links.values())
         room = min(BATCH, OUTGOING // max(1, busy))
-        size = 0
-        while size < room and (entry := link.ledger.next_due()) is not None:
+        messages, parts, size = [], [link.own_wants()], 0
+        while room > 0 and (entry := link.ledger.next_due()) is not None:
             answer = await self._answer(link, entry)
             if answer is None:
                 continue
@@ -345,7 +354,13 @@ class Bitswap:
             if len(answer) == 2:
                 self._counts.blocks_sent += 1
                 self._counts.bytes_sent += len(answer[1])
-        return wire.framed(parts) if any(parts) else b""
+            if size >= MESSAGE:
+                messages += wire.framed(parts)
+                room -= size
+                parts, size = [], 0
+        if any(parts):
+            messages += wire.framed(parts)
+        return b"".join(messages)
 
     async def _answer(self, link: Link, entry: wire.Entry) -> tuple[bytes, ...] | None:
         """What to say to a want: a block (two parts), a presence (one), or nothing."""

@@ -13,7 +13,7 @@ from learnae.errors import WireError
 from learnaed.network.bitswap.ledger import Ledger
 from learnaed.network.bitswap.schedule import Orders
 from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, wantlist
-from learnaed.network.framing import MIN_RATE, Stalled
+from learnaed.network.framing import MIN_RATE
 from learnaed.network.host import socket_of
 from learnaed.network.patches import FRAME
 
@@ -35,7 +35,8 @@ class Link:
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.ledger = Ledger()
-        self.asked: dict[bytes, None] = {}
+        self.asked: dict[bytes, int] = {}
+        """Blocks that it may send, and how often each: as often as it was asked."""
         self.stream: Any = None
         self.protocol = ""
         self._scopes: set[trio.CancelScope] = set()
@@ -86,13 +87,16 @@ class Link:
     def _want(self, cid: bytes) -> None:
         self._own[cid[4:]] = Entry(cid, self._priority, dont_have=True)
         self._priority = self._priority - 1 or _TOP_PRIORITY
-        self.asked[cid[4:]] = None
+        self.asked[cid[4:]] = self.asked.get(cid[4:], 0) + 1
         if len(self.asked) > MAX_REMEMBERED:
             del self.asked[next(iter(self.asked))]
 
     def may_send(self, digest: bytes | None) -> bool:
-        """Whether it was asked for this block, once per time that it was asked."""
-        return digest is not None and self.asked.pop(digest, False) is None
+        """Whether it was asked for this block, which it has now sent."""
+        times = self.asked.pop(digest, 0) if digest is not None else 0
+        if digest is not None and times > 1:
+            self.asked[digest] = times - 1
+        return times > 0
 
     def own_wants(self) -> bytes:
         """The next part of our wantlist as part of a message; empty if there is nothing to say."""
@@ -109,15 +113,17 @@ class Link:
 
     # --- streams
 
-    async def read(self, stream: Any, rest: bytearray, progress: Callable[[int], None]) -> bytes | None:
+    async def read(
+        self, stream: Any, rest: bytearray, progress: Callable[[int], None], abandon: Callable[[], None]
+    ) -> bytes | None:
         """The next message on a stream, of at most `MAX_MESSAGE` bytes, or None at its end, even if it cuts one off:
         a peer that is killed ends its streams so.
 
-        `rest` is what came already; what follows the message is left in it.
+        `rest` is what came already; what follows the message is left in it. `abandon` is called from elsewhere if the
+        bytes of a message stop coming.
 
         Raises:
             WireError: the message is too large.
-            Stalled: its bytes stopped coming.
             BaseLibp2pError: the stream or the connection broke.
         """
         while (head := _length(rest)) is None:
@@ -129,28 +135,22 @@ class Link:
         size, start = head
         if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
             raise WireError(f"a Bitswap message of {size} bytes")
-        body = bytes(memoryview(rest)[start : start + size])
+        chunks = [bytes(memoryview(rest)[start : start + size])]
         del rest[: start + size]
-        return body if len(body) == size else await self._complete(stream, body, size, progress)
-
-    async def _complete(self, stream: Any, begin: bytes, size: int, progress: Callable[[int], None]) -> bytes | None:
-        chunks, left = [begin], size - len(begin)
-        with trio.CancelScope() as scope:
-            began = trio.current_time()
-            try:
-                while left:
-                    latest = min(trio.current_time() + STALL, began + STALL + size / MIN_RATE)
-                    self._pieces[scope] = latest, scope.cancel
-                    chunk = await _read(stream, min(_READ, left))
-                    if not chunk:
-                        return None
-                    progress(len(chunk))
-                    chunks.append(chunk)
-                    left -= len(chunk)
-            finally:
-                self._pieces.pop(scope, None)
-        if left:
-            raise Stalled(f"{size - left} of {size} bytes of a Bitswap message came, then none for too long")
+        left = size - len(chunks[0])
+        began = trio.current_time()
+        try:
+            while left:
+                latest = min(trio.current_time() + STALL, began + STALL + size / MIN_RATE)
+                self._pieces[abandon] = latest, abandon
+                chunk = await _read(stream, min(_READ, left))
+                if not chunk:
+                    return None
+                progress(len(chunk))
+                chunks.append(chunk)
+                left -= len(chunk)
+        finally:
+            self._pieces.pop(abandon, None)
         return b"".join(chunks)
 
     async def write(self, stream: Any, body: bytes) -> None:

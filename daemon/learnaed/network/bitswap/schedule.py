@@ -24,6 +24,8 @@ QUICK: Final = 0.5
 LATE: Final = 1.0
 FORGET_ABSENCE: Final = 10.0
 """Seconds after which a peer that lacked a block is asked for it again: it may be fetching it itself."""
+SUSPENDED: Final = 5.0
+"""Seconds between two looks at the clock after which nobody is called slow."""
 MAX_ABSENT: Final = 64
 """Absent blocks after which a peer is left alone for `FORGET_ABSENCE`."""
 
@@ -252,15 +254,15 @@ class Schedule:
     # --- time
 
     def tick(self, now: float) -> None:
-        """Look who is too slow and what is late; about once a second."""
-        slept = now - self._ticked > self._limits.grace / 2
+        """Look who is too slow and what is late; at least once a second."""
+        slept = now - self._ticked > SUSPENDED
         self._ticked = now
         for peer, donor in list(self._donors.items()):
             for digest in [digest for digest, since in donor.absent.items() if now - since >= FORGET_ABSENCE]:
                 del donor.absent[digest]
             if not donor.asked:
                 continue
-            if slept:  # the caller was busy, or the PC suspended: the silence says nothing about the peer
+            if slept:  # the PC was suspended, or the own host down: the silence says nothing about the peer
                 self._measure_anew(donor, now)
                 continue
             elapsed = now - donor.measured_from

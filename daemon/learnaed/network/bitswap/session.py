@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 
@@ -13,7 +13,6 @@ from learnae.errors import NetworkError
 from learnaed.network.bitswap.schedule import Drop, Limits, Orders, Schedule
 from learnaed.network.bitswap.statistics import SessionStatistics
 
-TICK: Final = 0.5
 OnDrop = Callable[[str, Drop], None]
 
 
@@ -49,9 +48,8 @@ class Session:
         self._told: set[str] = set()
         self._ready: deque[tuple[bytes, bytes]] = deque()
         self._wake = trio.Event()
-        self._ticked = trio.current_time()
         self._closed = False
-        self.schedule = Schedule(limits, self._ticked)
+        self.schedule = Schedule(limits, trio.current_time())
         self._first = tuple(peers)
 
     def __enter__(self) -> Session:
@@ -75,7 +73,7 @@ class Session:
         return self
 
     def want(self, cids: Iterable[bytes]) -> None:
-        """Ask for more blocks, in this order (36-byte CIDv1, SHA-256).
+        """Ask for more blocks, in this order (36-byte CIDv1, SHA-256). One that came already is fetched anew.
 
         Raises:
             ValueError: a CID of another kind.
@@ -103,25 +101,25 @@ class Session:
             NetworkError: no block came for `Limits.patience` seconds.
         """
         began = trio.current_time()
-        while True:
-            now = trio.current_time()
-            if now - self._ticked >= TICK:
-                self._ticked = now
-                self.schedule.tick(now)
-                self.settle()
-            if self._ready:
-                await trio.lowlevel.checkpoint()
-                cid, data = self._ready.popleft()
-                self.schedule.taken(len(data), now)
-                self.settle()
-                return cid, data
+        if self._ready:
+            await trio.lowlevel.checkpoint()
+        while not self._ready:
             if self._closed or not self.schedule.wanted:
                 raise StopAsyncIteration
+            now = trio.current_time()
             if now - max(began, self.schedule.last_block) >= self._limits.patience:
                 raise NetworkError(self._complaint(now))
             self._wake = trio.Event()
-            with trio.move_on_after(TICK):
-                await self._wake.wait()
+            await self._wake.wait()
+        cid, data = self._ready.popleft()
+        self.schedule.taken(len(data), trio.current_time())
+        self.settle()
+        return cid, data
+
+    def tick(self, now: float) -> None:
+        """Called a few times a second by the engine, while there is a host."""
+        self.schedule.tick(now)
+        self.settle()
 
     def deliver(self, cid: bytes, data: bytes) -> None:
         """The engine hands over a block that `schedule` wanted."""

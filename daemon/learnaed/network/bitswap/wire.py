@@ -195,9 +195,9 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def framed(parts: list[bytes]) -> bytes:
-    """A message as it goes over a stream: its length, then its parts."""
-    return b"".join([varint(sum(map(len, parts))), *parts])
+def framed(parts: list[bytes]) -> list[bytes]:
+    """A message as it goes over a stream, to be joined: its length, then its parts."""
+    return [varint(sum(map(len, parts))), *parts]
 
 
 def wantlist(entries: Iterable[Entry], *, full: bool = False) -> bytes:
