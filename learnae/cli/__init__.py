@@ -176,21 +176,21 @@ def unpin(cid: str, home: Path | None, profile: str | None) -> None:
 
 
 @cli.command()
-@click.argument("cid", required=False)
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("names", nargs=-1, required=True, metavar="[CID] FILE")
 @_where
 @click.option("--task", metavar="SPEC", help="Task whose model this is.  [default: the daemon's]")
 @click.option("--data", type=click.Path(path_type=Path), help="Directory with the task's data files.")
-def export(
-    cid: str | None, file: Path, home: Path | None, profile: str | None, task: str | None, data: Path | None
-) -> None:
+def export(names: tuple[str, ...], home: Path | None, profile: str | None, task: str | None, data: Path | None) -> None:
     """Write the model of the cut CID, or of the newest one, to FILE: float32 tensors, as safetensors.
 
     With a model that has BatchNorm layers their statistics are estimated anew on the task's local data: they are no
     part of what the swarm shares.
     """
-    from learnae.cli import export as exporting
+    from learnae.cli import exporting
 
+    if len(names) > 2:
+        raise click.UsageError("give the CID of a cut, or none, and one FILE.")
+    cid, file = names[0] if len(names) == 2 else None, Path(names[-1])
     found = exporting.locate(home or default_home(), profile, cid)
     size = exporting.write(found, file, task or found.task, data or found.data)
     click.echo(f"wrote {file}: {size} weights of cut {found.cid}")

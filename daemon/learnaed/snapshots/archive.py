@@ -79,8 +79,9 @@ class Archive:
             self._keep(manifest, data, CUT, milestone=self._is_milestone(manifest))
 
     def _is_milestone(self, manifest: Manifest) -> bool:
-        before = manifest.previous.index if manifest.previous is not None else -1
-        return bool(self._milestone) and manifest.index // self._milestone > before // self._milestone
+        if not self._milestone or manifest.previous is None:
+            return False
+        return manifest.index // self._milestone > manifest.previous.index // self._milestone
 
     def keep_only(self, weights: Iterable[bytes]) -> None:
         """Give up all cuts but those with these weights, the milestones and what the user pinned."""
