@@ -125,6 +125,7 @@ class Node:
             "cuts": self._cuts_status(statistics),
             "snapshots": self._snapshots_status(),
             "ipfs": self._catalogue.statistics(),
+            "bitswap": asdict(self._network.block_statistics()),
             "clock_offset": statistics.clock_offset,
             "refused": statistics.refused,
             "network": {

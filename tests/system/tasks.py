@@ -47,3 +47,15 @@ class Hasty(ImageTask):
         labels = np.arange(600) % 4
         pixels = rng.normal(0.0, 0.5, (600, 16)) + np.eye(4, 16)[labels]
         return Images(pixels.astype(np.float32), labels.astype(np.int64))
+
+
+class Bulky(Hasty):
+    """A model of 25 million weights, whose snapshot has 100 MB. Its cuts are taken every few seconds."""
+
+    name = "bulky"
+    slot_seconds = 5.0
+    round_steps = 2
+    rules = Rules(cut_slots=1)
+
+    def model(self) -> nn.Module:
+        return perceptron(16, 4990, 4990, 4)
