@@ -73,8 +73,12 @@ class Node:
         """`GET /api/peers`. Raises Unreachable."""
         return self._request("GET", "/api/peers")  # type: ignore[no-any-return]
 
+    def snapshots(self) -> dict[int, dict[str, Any]]:
+        """`GET /api/snapshots`: the cuts that it keeps, by interval. Raises Unreachable."""
+        return {row["index"]: row for row in self._request("GET", "/api/snapshots")}
+
     def command(self, verb: str) -> None:
-        """POST a verb (finish, pause, resume, stop) with the token of the profile directory. Raises Unreachable."""
+        """POST a verb (finish, snapshots/CID/pin, ...) with the token of the profile directory. Raises Unreachable."""
         token = (self.profile / "token").read_text().strip()
         self._request("POST", f"/api/{verb}", {"Authorization": f"Bearer {token}"})
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from learnae.cid import from_text
-from learnae.home import TOKEN_FILE
 from netsim.daemons import Node, Swarm
 from tests.ipfs import js_daemon
 from tests.ipfs.kubo import MISSING, kubo
@@ -20,24 +17,11 @@ BULKY = ("--task", f"{TASKS}:Bulky", "--topic", "t")
 needs_js = pytest.mark.skipif(js_daemon.unavailable() is not None, reason=js_daemon.unavailable() or "")
 
 
-def cuts(node: Node) -> dict[int, dict[str, Any]]:
-    """The cuts that a node keeps, by interval."""
-    rows = httpx.get(f"{node.url}/api/snapshots", trust_env=False, timeout=10).json()
-    return {row["index"]: row for row in rows}
-
-
-def pin(node: Node, cid: str) -> None:
-    """Have a node keep a cut."""
-    token = (node.profile / TOKEN_FILE).read_text()
-    headers = {"Authorization": f"Bearer {token.strip()}"}
-    httpx.post(f"{node.url}/api/snapshots/{cid}/pin", headers=headers, trust_env=False, timeout=60).raise_for_status()
-
-
 def wait_for_cuts(swarm: Swarm, nodes: list[Node], count: int, seconds: float) -> int:
     """Wait until the nodes have settled so many cuts in common; the last interval."""
 
     def common() -> list[int]:
-        return sorted(set.intersection(*(set(cuts(node)) for node in nodes)))
+        return sorted(set.intersection(*(set(node.snapshots()) for node in nodes)))
 
     swarm.wait(f"{count} cuts of {len(nodes)} nodes", lambda: len(common()) >= count, seconds, nodes)
     return common()[-1]
@@ -53,7 +37,7 @@ def test_eight_nodes_take_the_same_cut(swarm: Swarm) -> None:
     swarm.wait_together(240, nodes)
     swarm.resume(nodes)
     index = wait_for_cuts(swarm, nodes, 2, 120)
-    rows = [cuts(node)[index] for node in nodes]
+    rows = [node.snapshots()[index] for node in nodes]
     assert len({row["cid"] for row in rows}) == len({row["weights"] for row in rows}) == 1
 
 
@@ -61,7 +45,7 @@ def test_a_fresh_node_goes_on_from_a_cut_when_all_others_are_dead(swarm: Swarm) 
     """The files of a dead node are enough; with `--from` it is one cut that counts, not the last state."""
     one = start_local(swarm, *BRISK, name="one")
     index = wait_for_cuts(swarm, [one], 2, 90)
-    cut = cuts(one)[index]
+    cut = one.snapshots()[index]
     other = start_local(swarm, *BRISK, "--from", cut["cid"], peer=one, name="other")
     swarm.wait("it to train", lambda: other.status()["trainer"]["rounds"] >= 1, 90, [one, other])
     one.kill()
@@ -78,14 +62,14 @@ def test_a_node_starts_from_what_only_an_ipfs_node_holds(swarm: Swarm, tmp_path:
     with js_daemon.running(tmp_path / "ipfs") as ipfs:
         one = start_local(swarm, *BRISK, "--ipfs", ipfs.api, name="one")
         index = wait_for_cuts(swarm, [one], 2, 90)
-        cut = cuts(one)[index]
-        pin(one, cut["cid"])  # The swarm moves on; this one is to stay on the IPFS node.
+        cut = one.snapshots()[index]
+        one.command(f"snapshots/{cut[\'cid\']}/pin")  # The swarm moves on; this one is to stay on the IPFS node.
         swarm.wait("its pins on the IPFS node", lambda: settled_on_ipfs(one), 90, [one])
         one.kill()
         fresh = start_local(swarm, *BRISK, "--from", cut["cid"], "--ipfs", ipfs.api, name="fresh")
         swarm.wait("rounds of it", lambda: fresh.status()["trainer"]["rounds"] >= 2, 120, [fresh])
         status = fresh.status()
-        assert cuts(fresh)[index]["weights"] == cut["weights"]
+        assert fresh.snapshots()[index]["weights"] == cut["weights"]
         assert status["ledger"]["updates"] > cut["updates"]
         assert not status["network"]["peers"]
 
@@ -101,8 +85,8 @@ def settled_on_ipfs(node: Node) -> bool:
 async def test_kubo_pins_a_cut_that_only_a_daemon_holds(swarm: Swarm, tmp_path: Path) -> None:
     node = start_local(swarm, *BULKY, name="one")
     index = wait_for_cuts(swarm, [node], 1, 240)
-    cut = cuts(node)[index]
-    pin(node, cut["cid"])
+    cut = node.snapshots()[index]
+    node.command(f"snapshots/{cut[\'cid\']}/pin")
     async with kubo(tmp_path / "kubo") as other:
         await other.connect(address(node))
         await other.pin(cut["cid"])
@@ -126,10 +110,10 @@ def test_a_large_model_is_joined_though_donor_and_joiner_are_killed(swarm: Swarm
     swarm.wait_together(300, donors)
     swarm.resume(donors)
     index = wait_for_cuts(swarm, donors, 1, 300)
-    cut = cuts(first)[index]
+    cut = first.snapshots()[index]
     for donor in donors:
         donor.command("pause")
-        pin(donor, cut["cid"])
+        donor.command(f"snapshots/{cut[\'cid\']}/pin")
     peers = tuple(flag for donor in donors for flag in ("--peer", address(donor)))
 
     def start() -> Node:
@@ -141,7 +125,7 @@ def test_a_large_model_is_joined_though_donor_and_joiner_are_killed(swarm: Swarm
     came = received(joiner)
     joiner.kill()
     joiner = start()
-    swarm.wait("the rest", lambda: index in cuts(joiner), 240, [joiner, donors[0], donors[2]])
+    swarm.wait("the rest", lambda: index in joiner.snapshots(), 240, [joiner, donors[0], donors[2]])
     again = came + received(joiner) - cut["size"]
     assert again < 0.05 * cut["size"], f"{again} bytes came twice"
-    assert cuts(joiner)[index]["weights"] == cut["weights"]
+    assert joiner.snapshots()[index]["weights"] == cut["weights"]
