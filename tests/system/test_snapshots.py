@@ -63,7 +63,7 @@ def test_a_node_starts_from_what_only_an_ipfs_node_holds(swarm: Swarm, tmp_path:
         one = start_local(swarm, *BRISK, "--ipfs", ipfs.api, name="one")
         index = wait_for_cuts(swarm, [one], 2, 90)
         cut = one.snapshots()[index]
-        one.command(f"snapshots/{cut[\'cid\']}/pin")  # The swarm moves on; this one is to stay on the IPFS node.
+        one.command(f"snapshots/{cut['cid']}/pin")  # The swarm moves on; this one is to stay on the IPFS node.
         swarm.wait("its pins on the IPFS node", lambda: settled_on_ipfs(one), 90, [one])
         one.kill()
         fresh = start_local(swarm, *BRISK, "--from", cut["cid"], "--ipfs", ipfs.api, name="fresh")
@@ -86,7 +86,7 @@ async def test_kubo_pins_a_cut_that_only_a_daemon_holds(swarm: Swarm, tmp_path: 
     node = start_local(swarm, *BULKY, name="one")
     index = wait_for_cuts(swarm, [node], 1, 240)
     cut = node.snapshots()[index]
-    node.command(f"snapshots/{cut[\'cid\']}/pin")
+    node.command(f"snapshots/{cut['cid']}/pin")
     async with kubo(tmp_path / "kubo") as other:
         await other.connect(address(node))
         await other.pin(cut["cid"])
@@ -113,7 +113,7 @@ def test_a_large_model_is_joined_though_donor_and_joiner_are_killed(swarm: Swarm
     cut = first.snapshots()[index]
     for donor in donors:
         donor.command("pause")
-        donor.command(f"snapshots/{cut[\'cid\']}/pin")
+        donor.command(f"snapshots/{cut['cid']}/pin")
     peers = tuple(flag for donor in donors for flag in ("--peer", address(donor)))
 
     def start() -> Node:
