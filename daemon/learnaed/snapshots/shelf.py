@@ -71,10 +71,6 @@ class Shelf:
             self._cids |= {root}
         return True
 
-    def has(self, root: bytes) -> bool:
-        """Whether a whole snapshot is on disk, added or not."""
-        return not self.store.missing(root)
-
     def block(self, cid: bytes) -> bytes | None:
         """A block of any of them; None if it is not here or no longer what its name says."""
         return self.store.get(cid)
