@@ -277,10 +277,8 @@ class Peer:
         self._blocks = blocks
         self._most = most
         self.given: list[bytes] = []
-        self.asked = 0
 
     async def get(self, cid: bytes) -> bytes | None:
-        self.asked += 1
         block = self._blocks.get(cid)
         if block is None or self._most == len(self.given):
             return None
