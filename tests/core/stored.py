@@ -1,6 +1,6 @@
 """What the tests of the store put into it; run as a script it writes the fixture of the present schema.
 
-python -m tests.core.stored tests/core/fixtures/store-v2.sqlite
+python -m tests.core.stored tests/core/fixtures/store-v3.sqlite
 """
 
 from __future__ import annotations

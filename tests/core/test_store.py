@@ -352,8 +352,39 @@ def test_the_first_schema_is_migrated(tmp_path: Path, caplog: pytest.LogCaptureF
     made.close()
 
 
-def test_the_second_schema_is_read(tmp_path: Path) -> None:
-    shutil.copy(FIXTURES / "store-v2.sqlite", tmp_path / "old.sqlite")
+def test_of_the_second_schema_peers_and_own_numbers_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copy(FIXTURES / "store-v2.sqlite", tmp_path / "db.sqlite")
+    made = opened(tmp_path)
+    assert "updates are dropped, peers kept" in caplog.text
+    assert made.kept(SWARM) == Kept(own_seq=9)
+    assert made.remembered() == ["/ip4/192.0.2.1/tcp/4117/p2p/12D3KooWpeer"]
+    assert payload(made, Entry.of(update(4, (BLOCK,)))) is None
+    for table in ("updates", "blocks", "parts", "arriving", "manifests"):
+        assert made._read(f"SELECT count(*) FROM {table}") == [(0,)]
+    made.carry_out(history())
+    kept = made.kept(SWARM)
+    assert (kept.floor, kept.settled) == (manifest(0).encode(), (manifest(1).id,))
+    made.close()
+    caplog.clear()
+    made = opened(tmp_path)
+    assert made.kept(SWARM) == kept
+    assert "dropped" not in caplog.text
+    made.close()
+
+
+def test_the_second_schema_forgets_where_it_had_gone_over_to(tmp_path: Path) -> None:
+    """The genesis that it kept names weights that nobody has."""
+    shutil.copy(FIXTURES / "store-v2.sqlite", tmp_path / "db.sqlite")
+    with sqlite3.connect(tmp_path / "db.sqlite") as db:
+        db.execute("UPDATE swarms SET adopted = ?, genesis = ?", (OTHER_SWARM, b"of an older form"))
+    db.close()
+    made = opened(tmp_path)
+    assert made.kept(SWARM) == Kept(own_seq=9)
+    made.close()
+
+
+def test_the_third_schema_is_read(tmp_path: Path) -> None:
+    shutil.copy(FIXTURES / "store-v3.sqlite", tmp_path / "old.sqlite")
     old = Store(tmp_path / "old.sqlite", AUTHOR)
     new = opened(tmp_path)
     new.carry_out(history())

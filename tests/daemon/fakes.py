@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
 
+import trio
 from nacl.signing import SigningKey
 
 from learnae.coordinator import actions, events
@@ -12,6 +14,7 @@ from learnae.errors import NetworkError
 from learnae.genesis import Genesis
 from learnae.ledger import Ledger, Refusal
 from learnae.peer import peer_id
+from learnaed.network import Drop, Limits
 
 Handler = Callable[[bytes, str], Awaitable[bytes]]
 
@@ -19,6 +22,52 @@ Handler = Callable[[bytes, str], Awaitable[bytes]]
 def key(name: str) -> bytes:
     """The public key of a node with this name."""
     return bytes(SigningKey(name.encode().ljust(32, b".")).verify_key)
+
+
+class Donor(Protocol):
+    """Whoever gives blocks."""
+
+    async def get(self, cid: bytes) -> bytes | None: ...
+
+
+class FakeSession:
+    """What a Bitswap session offers: the blocks that are wanted, in this order, from the donors by turns.
+
+    Args:
+        donors: asked for blocks.
+        seconds: how long a block takes.
+    """
+
+    def __init__(self, donors: Sequence[Donor], seconds: float = 0.0) -> None:
+        self._donors = deque(donors)
+        self._seconds = seconds
+        self._wanted: deque[bytes] = deque()
+        self._open = False
+
+    def __enter__(self) -> FakeSession:
+        self._open = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open = False
+
+    def want(self, cids: Iterable[bytes]) -> None:
+        self._wanted += [cid for cid in dict.fromkeys(cids) if cid not in self._wanted]
+
+    def __aiter__(self) -> FakeSession:
+        return self
+
+    async def __anext__(self) -> tuple[bytes, bytes]:
+        assert self._open
+        if not self._wanted:
+            raise StopAsyncIteration
+        await trio.sleep(self._seconds)
+        for _ in range(len(self._donors)):
+            self._donors.rotate()
+            block = await self._donors[0].get(self._wanted[0])
+            if block is not None:
+                return self._wanted.popleft(), block
+        raise NetworkError(f"{len(self._wanted)} blocks are missing and none came")
 
 
 class FakeNetwork:
@@ -31,6 +80,9 @@ class FakeNetwork:
         self.subscribed: dict[str, Callable[[bytes, str], None]] = {}
         self.handlers: dict[str, Handler] = {}
         self.requests: Counter[str] = Counter()
+        self.source: Donor | None = None
+        """Gives this node's blocks to others."""
+        self.sessions = 0
         self._others = others
         others[self.peer_id] = self
 
@@ -54,6 +106,20 @@ class FakeNetwork:
         reply = await handler(body, self.peer_id)
         assert len(reply) <= max_reply
         return reply
+
+    def serve_blocks(self, source: Donor) -> None:
+        self.source = source
+
+    def session(
+        self,
+        peers: Iterable[str],
+        *,
+        limits: Limits | None = None,
+        on_drop: Callable[[str, Drop], None] = lambda peer, reason: None,
+    ) -> FakeSession:
+        self.sessions += 1
+        there = [self._others[peer].source for peer in peers if peer in self._others]
+        return FakeSession([source for source in there if source is not None])
 
     def learn_addresses(self, peer: str, addresses: Sequence[str]) -> None:
         raise AssertionError("no test needs this")

@@ -15,6 +15,7 @@ from learnae.cid import raw_cid
 from learnae.coordinator import Coordinator, events
 from learnae.ledger import Kept
 from learnae.wire import CutId, Heartbeat, seal
+from learnaed.blockstore import BlockStore
 from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.network import Network, NetworkSettings
@@ -36,11 +37,13 @@ class Rig:
         self.store = Store(directory / "db.sqlite", AUTHOR)
         settings = NetworkSettings(listen=("/ip4/127.0.0.1/tcp/0",), mdns=False)
         network = Network(bytes(KEY), settings, on_peer=lambda *_: None)
-        self.driver = Driver(self.coordinator, self.store, Shelf(), network, notify=lambda *_: None)
-        setup = protocol.Setup(AUTHOR, "t", "digits", None, "1/1", None, 0, None, "")
+        self.blocks = BlockStore(directory / "snapshots")
+        shelf = Shelf(self.blocks)
+        self.driver = Driver(self.coordinator, self.store, shelf, network, notify=lambda *_: None)
+        setup = protocol.Setup(AUTHOR, "t", "digits", None, "1/1", None, 0, None, "", "")
         trainer = Trainer(setup, hear=self.driver.hear_trainer, lost=self.driver.lost_trainer)
         config = cast(Config, SimpleNamespace(topic="t", task="digits", shard="1/1"))
-        parts = (self.coordinator, self.driver, network, self.store, Shelf(), trainer, Messages())
+        parts = (self.coordinator, self.driver, network, self.store, shelf, trainer, Messages())
         self.node = Node(config, directory, *parts)
 
     def meet(self) -> None:
@@ -71,6 +74,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = Rig(tmp_path)
     yield made
     made.store.close()
+    made.blocks.close()
 
 
 def shape(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from learnae.rules import FULL
 from learnae.wire import BlockReply, Part, pack
 from learnaed import protocols
 from learnaed.asker import Asker
+from learnaed.blockstore import BlockStore
+from learnaed.library import Library
 from learnaed.network import Network
 from learnaed.patience import Patience
 from learnaed.payloads import Payloads
@@ -45,7 +47,9 @@ class Node:
         self.said: list[str] = []
         self.peers: list[bytes] = []
         network = cast(Network, self.network)
-        Service(cast(Coordinator, FakeCoordinator(genesis())), self.store, Shelf()).register(network)
+        self.snapshots = BlockStore(directory / name)
+        library = Library(self.store, Shelf(self.snapshots))
+        Service(cast(Coordinator, FakeCoordinator(genesis())), self.store, library).register(network)
         patiently = Patience(self._notify)
         self.payloads = Payloads(self.store, patiently, Asker(network, Counter()), lambda: self.peers, self._notify)
 
@@ -58,8 +62,9 @@ def nodes(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
     others: dict[str, FakeNetwork] = {}
     one, other = Node("one", tmp_path, others), Node("other", tmp_path, others)
     yield one, other
-    one.store.close()
-    other.store.close()
+    for node in (one, other):
+        node.store.close()
+        node.snapshots.close()
 
 
 def requests(node: Node) -> int:

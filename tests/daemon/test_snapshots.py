@@ -1,24 +1,33 @@
-"""Snapshots on disk: served by block, fetched from honest, lying, slow and vanishing peers, resumed, deleted."""
+"""Snapshots in the block store: pinned, served, collected; fetched from several peers, resumed, refused."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from learnae.cid import raw_cid
+from learnae import unixfs
+from learnae.blocks import Blocks
+from learnae.cid import DAG_PB, RAW, digest_of, make_cid, raw_cid
 from learnae.errors import NetworkError, StoreError
-from learnae.snapshot import LEAF, Links, exists, links_path, read, snapshot_path, write
-from learnae.wire import MAX_PART
-from learnaed.snapshots import MOST_BYTES, Download, Shelf, download
+from learnae.layout import Layout, TensorSpec
+from learnae.peer import peer_id
+from learnae.snapshot import cut_leaves, header, write
+from learnae.unixfs import LEAF, Child
+from learnaed.blockstore import BlockStore
+from learnaed.snapshots import Download, Progress, Shelf, check_fit
+from learnaed.snapshots.download import TOGETHER
+from tests.daemon.fakes import FakeSession, key
 
 SIZE = 10 * LEAF + 1234
 LIMIT = 2 * SIZE
+BLOCKS = 11 + 4 + 2 + 1
+"""Leaves and nodes of so large a file, when nodes have three links."""
 
 
 @pytest.fixture
@@ -33,263 +42,532 @@ def clock(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> MockClo
     return autojump_clock
 
 
-def make(directory: Path, seed: int = 0, size: int = SIZE) -> Links:
-    return write(directory, [random.Random(seed).randbytes(size)])
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of three links at most, so that small files have several levels."""
+    monkeypatch.setattr(unixfs, "MAX_LINKS", 3)
 
 
-def opened(directory: Path) -> Shelf:
-    shelf = Shelf()
-    shelf.open(directory)
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[BlockStore]:
+    made = BlockStore(tmp_path / "here")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Blocks:
+    """What others have."""
+    return Blocks(tmp_path / "there")
+
+
+def content(seed: int, size: int = SIZE) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def make(blocks: Blocks, seed: int = 0, size: int = SIZE) -> bytes:
+    """A snapshot as a trainer writes it; its root."""
+    return write(blocks, [content(seed, size)]).cid
+
+
+def blocks_of(blocks: Blocks | BlockStore, root: bytes) -> list[bytes]:
+    """The CIDs of all its blocks, parents first."""
+    return [step.cid for step in unixfs.walk(root, blocks.get)]
+
+
+def path_of(blocks: Blocks, cid: bytes) -> Path:
+    name = digest_of(cid).hex()
+    return blocks.directory / name[:2] / name
+
+
+def damage(blocks: Blocks, cid: bytes) -> None:
+    path = path_of(blocks, cid)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def lying(blocks: Blocks) -> set[bytes]:
+    """The digests of all blocks there."""
+    return {stored.digest for stored in blocks}
+
+
+def digests(cids: Iterable[bytes]) -> set[bytes]:
+    return set(map(digest_of, cids))
+
+
+def shelf_of(store: BlockStore, *roots: bytes) -> Shelf:
+    """A shelf with these, after its trainer has started."""
+    shelf = Shelf(store)
+    assert all(map(shelf.add, roots))
+    shelf.end_writing()
     return shelf
 
 
 # --- the shelf
 
 
-def test_every_leaf_of_every_snapshot_is_served(tmp_path: Path) -> None:
-    made = [make(tmp_path, seed, size) for seed, size in enumerate((1, LEAF, LEAF + 1, SIZE))]
-    shelf = opened(tmp_path)
-    assert shelf.cids == {links.cid for links in made}
-    for seed, links in enumerate(made):
-        content = random.Random(seed).randbytes(links.size)
-        assert shelf.block(links.cid) == links.encode()
-        assert b"".join(shelf.block(cid) or b"" for cid in links.leaves) == content
+def test_every_block_of_every_snapshot_is_served(store: BlockStore) -> None:
+    sizes = (1, LEAF, LEAF + 1, SIZE)
+    roots = [make(store.blocks, seed, size) for seed, size in enumerate(sizes)]
+    shelf = shelf_of(store, *roots)
+    assert shelf.cids == frozenset(roots)
+    for seed, (root, size) in enumerate(zip(roots, sizes, strict=True)):
+        found = {cid: shelf.block(cid) or b"" for cid in blocks_of(store, root)}
+        assert all(digest_of(make_cid(RAW, block)) == digest_of(cid) for cid, block in found.items())
+        leaves = [raw_cid(leaf) for leaf in cut_leaves([content(seed, size)])]
+        assert b"".join(found[leaf] for leaf in leaves) == content(seed, size)
     assert shelf.block(raw_cid(b"something else")) is None
 
 
-def test_a_cid_that_only_seems_to_be_in_a_links_block_is_not_served(tmp_path: Path) -> None:
-    links = make(tmp_path)
-    shelf = opened(tmp_path)
-    data = links.encode()
-    for start in range(len(data) - 36):
-        if (cid := data[start : start + 36]) not in links.leaves:
-            assert shelf.block(cid) is None
+def test_it_is_the_same_after_a_start(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path)
+    kept, foreign = make(store.blocks, 1), make(store.blocks, 2)
+    store.pin(foreign, "somebody else's")
+    shelf_of(store, kept)
+    store.close()
+    store = BlockStore(tmp_path)
+    assert Shelf(store).cids == {kept}
+    store.close()
 
 
-def test_a_damaged_leaf_is_not_served_and_the_snapshot_found_out(tmp_path: Path) -> None:
-    links = make(tmp_path)
-    shelf = opened(tmp_path)
-    with snapshot_path(tmp_path, links.cid).open("r+b") as file:
-        file.seek(3 * LEAF + 5)
-        file.write(b"damage")
-    assert [number for number, cid in enumerate(links.leaves) if shelf.block(cid) is None] == [3]
-    assert shelf.discard_damaged(links.cid)
-    assert (shelf.cids, list(tmp_path.iterdir())) == (frozenset(), [])
-    whole = make(tmp_path, 1)
-    shelf.open(tmp_path)
-    assert not shelf.discard_damaged(whole.cid)
-    assert shelf.cids == {whole.cid}
+def test_a_damaged_leaf_is_not_served_and_the_snapshot_found_out(store: BlockStore) -> None:
+    bad, whole = make(store.blocks), make(store.blocks, 1)
+    shelf = shelf_of(store, bad, whole)
+    cids = blocks_of(store, bad)
+    damage(store.blocks, cids[7])
+    assert [cid for cid in cids if shelf.block(cid) is None] == [cids[7]]
+    assert shelf.discard_damaged(bad)
+    assert shelf.cids == {whole}
+    assert not shelf.discard_damaged(whole)
+    assert shelf.cids == {whole}
+    shelf.keep_only([whole])
+    assert lying(store.blocks) == digests(blocks_of(store, whole))
 
 
-@pytest.mark.parametrize("trouble", ["no file", "short file", "damaged links"])
-def test_half_a_snapshot_is_none(tmp_path: Path, trouble: str) -> None:
-    links = make(tmp_path)
-    match trouble:
-        case "no file":
-            snapshot_path(tmp_path, links.cid).unlink()
-        case "short file":
-            snapshot_path(tmp_path, links.cid).write_bytes(b"short")
-        case "damaged links":
-            links_path(tmp_path, links.cid).write_bytes(b"\xff")
-    assert opened(tmp_path).cids == frozenset()
-    assert not links_path(tmp_path, links.cid).exists()
+def test_damage_that_nobody_has_met_yet_is_found_out(store: BlockStore) -> None:
+    root = make(store.blocks)
+    shelf = shelf_of(store, root)
+    damage(store.blocks, root)
+    assert shelf.discard_damaged(root)
+    assert shelf.cids == frozenset()
 
 
-def test_only_what_is_wanted_stays(tmp_path: Path) -> None:
-    one, two = make(tmp_path, 1), make(tmp_path, 2)
-    shelf = opened(tmp_path)
-    unknown = make(tmp_path, 3)  # just being written by the trainer
-    arriving, given_up = raw_cid(b"arriving"), raw_cid(b"given up")
-    for cid in (arriving, given_up):
-        snapshot_path(tmp_path, cid).with_suffix(".partial").write_bytes(b"half")
-    shelf.keep_only([two.cid, arriving])
-    assert [exists(tmp_path, links.cid) for links in (one, two, unknown)] == [False, True, True]
-    assert [path.stem for path in tmp_path.glob("*.partial")] == [snapshot_path(tmp_path, arriving).stem]
-    assert shelf.cids == {two.cid}
-    assert shelf.add(unknown.cid) and shelf.cids == {two.cid, unknown.cid}
-    assert not shelf.add(one.cid)
+@pytest.mark.parametrize("which", [0, 1, 7, BLOCKS - 1])
+@pytest.mark.parametrize("trouble", ["gone", "damaged"])
+def test_half_a_snapshot_is_none(store: BlockStore, trouble: str, which: int) -> None:
+    root = make(store.blocks)
+    cid = blocks_of(store, root)[which]
+    assert len(blocks_of(store, root)) == BLOCKS
+    if trouble == "gone":
+        path_of(store.blocks, cid).unlink()
+    else:
+        damage(store.blocks, cid)
+        assert store.get(cid) is None
+    shelf = Shelf(store)
+    assert not shelf.add(root)
+    assert shelf.cids == frozenset()
+    assert make(store.blocks) == root and shelf.add(root)
 
 
-def test_what_cannot_be_deleted_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two = make(tmp_path, 1), make(tmp_path, 2)
-    shelf = opened(tmp_path)
-    stuck, draft = links_path(tmp_path, one.cid), snapshot_path(tmp_path, raw_cid(b"x")).with_suffix(".partial")
-    draft.write_bytes(b"half")
+def test_what_is_no_file_is_not_added(store: BlockStore) -> None:
+    assert not Shelf(store).add(store.blocks.put(DAG_PB, b"no node"))
+
+
+def test_only_what_is_wanted_stays(store: BlockStore) -> None:
+    one, two, given_up = (make(store.blocks, seed) for seed in (1, 2, 3))
+    milestone, foreign = make(store.blocks, 4), make(store.blocks, 5)
+    shelf = shelf_of(store, one, two, milestone)
+    store.pin(milestone, "cut", milestone=True)
+    store.pin(foreign, "somebody else's")
+    with store.lease() as lease:
+        arriving = lease.put(RAW, b"arriving")
+        shelf.keep_only([two])
+        assert shelf.cids == {two, milestone}
+        stay = [*blocks_of(store, two), *blocks_of(store, milestone), *blocks_of(store, foreign)]
+        assert lying(store.blocks) == digests([*stay, arriving])
+    assert not store.has(given_up) and not shelf.add(one)
+
+
+def test_nothing_goes_while_the_trainer_writes(store: BlockStore) -> None:
+    """From the start on: it writes the snapshot of its genesis before it says anything."""
+    shelf = Shelf(store)
+    for seed in range(3):
+        draft = make(store.blocks, seed)
+        shelf.keep_only([])
+        assert not store.missing(draft)
+        shelf.end_writing()
+        shelf.end_writing()
+        shelf.keep_only([])
+        assert lying(store.blocks) == set()
+        shelf.begin_writing()
+        shelf.begin_writing()
+    assert store.statistics().leases == 1
+
+
+def test_a_cut_that_there_is_no_room_for_is_not_begun(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path, cap=2 * SIZE)
+    shelf = shelf_of(store, make(store.blocks))
+    with pytest.raises(StoreError, match="no room"):
+        shelf.begin_writing(2 * SIZE)
+    assert store.statistics().leases == 0
+    shelf.keep_only([])
+    shelf.begin_writing(SIZE)
+    assert store.statistics().reserved == SIZE
+    shelf.end_writing()
+    assert store.statistics().reserved == 0
+    store.close()
+
+
+def test_after_the_pins_were_lost_nothing_goes_until_it_is_said_what_is_wanted(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path)
+    wanted, old = make(store.blocks, 1), make(store.blocks, 2)
+    shelf_of(store, wanted, old)
+    store.close()
+    for path in tmp_path.glob("pins.sqlite*"):
+        path.unlink()
+    store = BlockStore(tmp_path)
+    shelf = shelf_of(store)
+    assert not store.collect().finished and not store.missing(old)
+    assert shelf.add(wanted)
+    shelf.keep_only([wanted])
+    assert lying(store.blocks) == digests(blocks_of(store, wanted))
+    store.close()
+
+
+def test_what_cannot_be_deleted_does_not_stop_the_rest(store: BlockStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = make(store.blocks, 1), make(store.blocks, 2)
+    shelf = shelf_of(store, one, two)
+    stuck = path_of(store.blocks, one)
     unlink = Path.unlink
 
     def refuse(path: Path, missing_ok: bool = False) -> None:
-        if path in (stuck, draft):
+        if path == stuck:
             raise PermissionError("read-only")
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", refuse)
     shelf.keep_only([])
-    assert [exists(tmp_path, links.cid) for links in (one, two)] == [True, False]
-    assert draft.exists() and shelf.cids == frozenset()
+    assert lying(store.blocks) == {digest_of(one)}
+    assert shelf.cids == frozenset()
 
 
-def test_the_largest_snapshot_that_can_be_asked_for() -> None:
-    leaves = MOST_BYTES // LEAF
-    assert [len(Links(n * LEAF, (raw_cid(b""),) * n).encode()) <= MAX_PART for n in (leaves, leaves + 1)] == [
-        True,
-        False,
-    ]
+LAYOUT = Layout((TensorSpec("w", (10,), "float32"), TensorSpec("b", (3,), "float32")))
+
+
+@pytest.mark.parametrize(
+    ("exponents", "weights", "fits"),
+    [((-24, -23), 13, True), ((-24, -23), 12, False), ((-24, -23), 14, False), ((-24, 97), 13, False)],
+)
+def test_what_fits_a_model(exponents: tuple[int, ...], weights: int, fits: bool) -> None:
+    data = header(LAYOUT, exponents) + bytes(4 * weights)
+    if fits:
+        return check_fit(LAYOUT, iter([data]), len(data))
+    with pytest.raises(StoreError):
+        check_fit(LAYOUT, iter([data]), len(data))
 
 
 # --- the download
 
 
-def key(name: str) -> bytes:
-    return name.encode() * 32
+class Peer:
+    """Gives the blocks in a directory, and no more than `most` of them."""
+
+    def __init__(self, blocks: Blocks, most: int | None) -> None:
+        self._blocks = blocks
+        self._most = most
+        self.given: list[bytes] = []
+
+    async def get(self, cid: bytes) -> bytes | None:
+        block = self._blocks.get(cid)
+        if block is None or self._most == len(self.given):
+            return None
+        self.given.append(cid)
+        return block
 
 
 class Peers:
-    """Holders of snapshots, each with its manners."""
+    """Holders of snapshots; a block takes a tenth of a second."""
 
-    def __init__(self, source: Path, **manners: str) -> None:
-        self.shelf = opened(source)
-        self.manners = {key(name): manner for name, manner in manners.items()}
-        self.asked: Counter[bytes] = Counter()
-        self.given: Counter[bytes] = Counter()
-        self.busy: set[bytes] = set()
-        self.most_busy = 0
+    def __init__(self, blocks: Blocks, **most: int | None) -> None:
+        self.keys = [key(name) for name in most]
+        self.one = {peer_id(key(name)): Peer(blocks, limit) for name, limit in most.items()}
 
-    async def ask(self, peer: bytes, cids: Sequence[bytes]) -> tuple[bytes, ...] | None:
-        assert len(cids) <= 3 and peer not in self.busy
-        self.asked[peer] += 1
-        self.busy.add(peer)
-        self.most_busy = max(self.most_busy, len(self.busy))
-        try:
-            await trio.sleep(0.1)
-            return await self._answer(peer, cids)
-        finally:
-            self.busy.discard(peer)
+    @property
+    def given(self) -> list[bytes]:
+        return [cid for peer in self.one.values() for cid in peer.given]
 
-    async def _answer(self, peer: bytes, cids: Sequence[bytes]) -> tuple[bytes, ...] | None:
-        blocks = tuple(self.shelf.block(cid) or b"" for cid in cids)
-        match self.manners[peer], self.asked[peer]:
-            case "lies", n if n > 1:
-                return (*blocks[:1], *(b"lie" for _ in blocks[1:])) if len(blocks) > 1 else (b"lie",)
-            case "lies at once", _:
-                return tuple(b"lie" for _ in blocks)
-            case "stalls", _:
-                await trio.sleep_forever()
-            case "leaves", n if n > 2:
-                return None
-            case "stumbles", 2:
-                return None
-            case "one by one", _:
-                blocks = blocks[:1]
-        if not all(blocks):
-            return None
-        self.given[peer] += len(blocks)
-        return blocks
+    def session(self, peers: Sequence[str]) -> FakeSession:
+        return FakeSession([self.one[peer] for peer in peers], 0.1)
 
-    async def fetch(self, directory: Path, cid: bytes, limit: int = LIMIT) -> Download:
-        made = Download(directory, cid, list(self.manners), self.ask, limit)
+    async def fetch(self, store: BlockStore, root: bytes, limit: int = LIMIT) -> Download:
+        made = Download(store, root, self.keys, self.session, limit)
         with trio.fail_after(600):
             await made.run()
         return made
 
 
-@pytest.mark.parametrize(
-    "manners",
-    [
-        {"a": "honest"},
-        dict.fromkeys("abcdefg", "honest"),
-        {"a": "lies", "b": "honest"},
-        {"a": "lies at once", "b": "honest", "c": "honest"},
-        {"a": "stalls", "b": "honest"},
-        {"a": "leaves", "b": "leaves", "c": "leaves", "d": "leaves", "e": "honest"},
-        {"a": "stumbles"},
-        {"a": "one by one"},
-        {"a": "one by one", "b": "lies", "c": "stalls", "d": "leaves", "e": "stumbles"},
-    ],
-    ids=lambda manners: " ".join(manners.values()),
-)
-async def test_a_snapshot_arrives(tmp_path: Path, clock: MockClock, manners: dict[str, str]) -> None:
-    links = make(tmp_path / "there")
-    peers = Peers(tmp_path / "there", **manners)
-    here = tmp_path / "here"
-    made = await peers.fetch(here, links.cid)
-    assert exists(here, links.cid)
-    assert b"".join(read(snapshot_path(here, links.cid))) == random.Random(0).randbytes(SIZE)
-    assert len(list(here.iterdir())) == 2
-    assert (made.progress.done, made.progress.size) == (SIZE, SIZE)
-    assert 1 <= peers.most_busy <= download.PARALLEL
-    if len(manners) > 4 and set(manners.values()) == {"honest"}:
-        assert peers.most_busy == download.PARALLEL
-        assert len(peers.given) > 4
+@pytest.mark.parametrize("size", [1, LEAF, LEAF + 1, SIZE])
+@pytest.mark.parametrize("peers", [{"a": None}, {"a": None, "b": None, "c": None}, {"a": 1, "b": 0, "c": None}])
+async def test_a_snapshot_arrives(
+    store: BlockStore, there: Blocks, clock: MockClock, peers: dict[str, int | None], size: int
+) -> None:
+    root = make(there, 0, size)
+    asked = Peers(there, **peers)
+    made = await asked.fetch(store, root)
+    assert b"".join(store.read(root)) == content(0, size)
+    assert (made.progress.cid, made.progress.done, made.progress.size) == (root, size, size)
+    assert made.progress.holders == len(peers)
+    cids = blocks_of(there, root)
+    assert sorted(asked.given) == sorted(cids)
+    assert lying(store.blocks) == digests(cids)
+    if None in peers.values() and set(peers.values()) == {None} and size == SIZE:
+        assert all(len(peer.given) >= len(cids) // len(peers) for peer in asked.one.values())
 
 
-async def test_liars_and_sleepers_are_not_asked_again(tmp_path: Path, clock: MockClock) -> None:
-    links = make(tmp_path / "there")
-    peers = Peers(tmp_path / "there", a="lies at once", b="stalls", c="honest")
-    made = await peers.fetch(tmp_path / "here", links.cid)
-    assert peers.asked[key("a")] == 1
-    assert peers.asked[key("b")] == 2
-    assert made.progress.holders == 1
+async def test_leaves_that_are_alike_come_once_or_twice_but_all_of_them(
+    store: BlockStore, there: Blocks, clock: MockClock
+) -> None:
+    """A matrix of zeros, for one."""
+    data = bytes(7 * LEAF) + b"end"
+    root = write(there, [data]).cid
+    await Peers(there, a=None).fetch(store, root)
+    assert b"".join(store.read(root)) == data
 
 
-@pytest.mark.parametrize("manner", ["lies", "lies at once", "stalls", "leaves"])
-async def test_nobody_gives_all_of_it(tmp_path: Path, clock: MockClock, manner: str) -> None:
-    links = make(tmp_path / "there")
-    with pytest.raises(NetworkError, match="no peer gives"):
-        await Peers(tmp_path / "there", a=manner).fetch(tmp_path / "here", links.cid)
-    assert not exists(tmp_path / "here", links.cid)
+async def test_it_stays_until_it_is_pinned_and_goes_when_nobody_wants_it(
+    store: BlockStore, there: Blocks, clock: MockClock
+) -> None:
+    root = make(there)
+    shelf = shelf_of(store)
+    await Peers(there, a=None).fetch(store, root)
+    store.collect()
+    assert shelf.add(root)
+    shelf.keep_only([])
+    assert lying(store.blocks) == set()
 
 
-async def test_it_goes_on_where_it_was(tmp_path: Path, clock: MockClock) -> None:
-    links = make(tmp_path / "there")
-    here = tmp_path / "here"
+async def test_nobody_gives_all_of_it(store: BlockStore, there: Blocks, clock: MockClock) -> None:
+    root = make(there)
+    with pytest.raises(NetworkError, match="missing"):
+        await Peers(there, a=5, b=2).fetch(store, root)
+    assert not Shelf(store).add(root)
+
+
+async def test_it_goes_on_where_it_was(tmp_path: Path, there: Blocks, clock: MockClock) -> None:
+    root = make(there)
+    store = BlockStore(tmp_path / "here")
+    before = Peers(there, a=9)
     with pytest.raises(NetworkError):
-        await Peers(tmp_path / "there", a="leaves").fetch(here, links.cid)
-    (draft,) = here.iterdir()
-    with draft.open("r+b") as file:  # What was written last before a power cut may be anything.
-        file.seek(LEAF + 7)
-        file.write(b"torn")
-    again = Peers(tmp_path / "there", a="honest")
-    await again.fetch(here, links.cid)
-    assert exists(here, links.cid)
-    assert again.given[key("a")] == 1 + len(links.leaves) - 2  # links, and all but two of the three that came before
-    assert b"".join(read(snapshot_path(here, links.cid))) == random.Random(0).randbytes(SIZE)
+        await before.fetch(store, root)
+    assert lying(store.blocks) == digests(before.given) and len(before.given) == 9
+    store.close()
+    store = BlockStore(tmp_path / "here")
+    store.collect()  # What has come stays.
+    torn = before.given[-1]
+    damage(store.blocks, torn)
+    again = Peers(there, a=None)
+    made = await again.fetch(store, root)
+    assert sorted(again.given) == sorted(set(blocks_of(there, root)) - set(before.given) | {torn})
+    assert b"".join(store.read(root)) == content(0)
+    assert made.progress.done == SIZE
+    store.close()
 
 
-async def test_cancelled_it_leaves_a_draft(tmp_path: Path, clock: MockClock) -> None:
-    links = make(tmp_path / "there")
-    peers = Peers(tmp_path / "there", a="honest")
-    with trio.move_on_after(0.25):
-        await peers.fetch(tmp_path / "here", links.cid)
-    assert [path.suffix for path in (tmp_path / "here").iterdir()] == [".partial"]
+async def test_what_another_snapshot_has_too_is_not_fetched(store: BlockStore, there: Blocks, clock: MockClock) -> None:
+    start, rest = content(0, 7 * LEAF), content(1, 3 * LEAF)
+    root = write(there, [start, rest]).cid
+    write(store.blocks, [start, content(2, 3 * LEAF)])
+    peers = Peers(there, a=None)
+    made = await peers.fetch(store, root)
+    leaves = digests(map(raw_cid, cut_leaves([start])))
+    assert not digests(peers.given) & leaves
+    assert b"".join(store.read(root)) == start + rest
+    assert made.progress.done == made.progress.size == 10 * LEAF
 
 
-async def test_what_is_too_large_is_not_fetched(tmp_path: Path, clock: MockClock) -> None:
-    links = make(tmp_path / "there")
-    peers = Peers(tmp_path / "there", a="honest")
+@pytest.mark.parametrize("which", [0, 1, 7, BLOCKS - 1])
+async def test_a_damaged_block_is_fetched_again_and_nothing_else(
+    store: BlockStore, there: Blocks, clock: MockClock, which: int
+) -> None:
+    root = make(there)
+    await Peers(there, a=None).fetch(store, root)
+    cid = blocks_of(there, root)[which]
+    damage(store.blocks, cid)
+    again = Peers(there, a=None)
+    await again.fetch(store, root)
+    assert again.given == [cid]
+    assert not store.damaged(root)
+
+
+@pytest.mark.parametrize("size", [1, LEAF, LEAF + 1, SIZE])
+async def test_what_is_here_is_not_asked_for_but_looked_at(store: BlockStore, clock: MockClock, size: int) -> None:
+    root = make(store.blocks, 0, size)
+    peers = Peers(store.blocks, a=None)
+    looked: list[tuple[bytes, int]] = []
+    made = Download(
+        store, root, peers.keys, peers.session, LIMIT, lambda leaves, size: looked.append((b"".join(leaves), size))
+    )
+    await made.run()
+    assert (made.progress.done, made.progress.size) == (size, size)
+    assert looked == [(content(0, size), size)]
+    assert peers.given == []
+
+
+async def test_cancelled_it_keeps_what_came(store: BlockStore, there: Blocks, clock: MockClock) -> None:
+    root = make(there)
+    peers = Peers(there, a=None)
+    with trio.move_on_after(0.95):
+        await peers.fetch(store, root)
+    assert len(peers.given) == 9
+    kept = lying(store.blocks)
+    assert kept <= digests(peers.given) and len(kept) >= len(peers.given) - TOGETHER and digest_of(root) in kept
+    assert store.statistics().leases == 0
+    store.collect()
+    assert lying(store.blocks) == kept
+    again = Peers(there, a=None)
+    await again.fetch(store, root)
+    assert not digests(again.given) & kept
+
+
+async def test_how_far_it_is(
+    store: BlockStore, there: Blocks, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unixfs, "MAX_LINKS", 174)
+    size = 60 * LEAF
+    root = make(there, 0, size)
+    peers = Peers(there, a=None, b=None)
+    made = Download(store, root, peers.keys, peers.session, size)
+    seen: list[Progress] = []
+    assert made.progress == Progress(root, 0, 0, 2, 0.0)
+    assert made.progress.seconds_left is None
+
+    async def look() -> None:
+        while True:
+            seen.append(made.progress)
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await made.run()
+        nursery.cancel_scope.cancel()
+    seen.append(made.progress)
+    assert all(one.done <= other.done for one, other in pairwise(seen))
+    assert {progress.size for progress in seen} == {0, size}
+    assert (seen[-1].done, seen[-1].seconds_left) == (size, 0)
+    for progress in seen[len(seen) // 2 : -1]:  # A leaf every tenth of a second.
+        assert progress.speed == pytest.approx(10 * LEAF, rel=0.1)
+        assert progress.seconds_left == (size - progress.done) / progress.speed
+
+
+# --- what is refused
+
+
+def node(*children: Child) -> bytes:
+    return unixfs._encode(children)
+
+
+def child(block: bytes, *, codec: int = RAW, size: int | None = None, tsize: int | None = None) -> Child:
+    size = len(block) if size is None else size
+    return Child(make_cid(codec, block), size if tsize is None else tsize, size)
+
+
+def chain(length: int) -> list[bytes]:
+    """So many nodes over one another, the lowest first."""
+    blocks, below = [], child(b"leaf")
+    for _ in range(length):
+        blocks.append(node(below))
+        below = child(blocks[-1], codec=DAG_PB, size=4, tsize=below.tsize + len(blocks[-1]))
+    return blocks
+
+
+INNER = node(child(b"a"), child(b"b"))
+HOSTILE: dict[str, list[bytes]] = {
+    "no node": [b"nothing of the kind"],
+    "a leaf that is no leaf of it": [b"leaf", node(child(b"leaf", size=5))],
+    "a node that has more than promised": [INNER, node(child(INNER, codec=DAG_PB, size=1, tsize=len(INNER) + 2))],
+    "a node in less than promised": [INNER, node(child(INNER, codec=DAG_PB, size=2, tsize=len(INNER) + 3))],
+    "a node that is none": [b"nothing", node(child(b"nothing", codec=DAG_PB, size=7, tsize=8))],
+    "two links that contradict each other": [b"leaf", node(child(b"leaf"), child(b"leaf", size=5))],
+    "too many levels": [b"leaf", *chain(20)],
+    "too large": [node(child(b"leaf", size=LEAF), *[child(b"other", size=2**20)] * 2)],
+    "more nodes than file": [node(child(b"node", codec=DAG_PB, size=3, tsize=2**33))],
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_a_hostile_tree(store: BlockStore, there: Blocks, clock: MockClock, kind: str) -> None:
+    """However often it is tried; and nothing of it stays."""
+    for block in HOSTILE[kind]:
+        there.put(RAW, block)
+    root = make_cid(DAG_PB, HOSTILE[kind][-1])
+    sound = make(store.blocks, 1)
+    shelf = shelf_of(store, sound)
+    for _ in range(3):
+        with pytest.raises(NetworkError, match="what the peers call a snapshot"):
+            await Peers(there, a=None).fetch(store, root, 2**20)
+        assert not shelf.add(root)
+        shelf.keep_only([sound])
+        assert lying(store.blocks) == digests(blocks_of(store, sound))
+    assert store.statistics().leases == store.statistics().reserved == 0
+
+
+async def test_what_is_too_large_is_not_fetched(store: BlockStore, there: Blocks, clock: MockClock) -> None:
+    root = make(there)
+    peers = Peers(there, a=None)
     with pytest.raises(NetworkError, match="this model's are smaller"):
-        await peers.fetch(tmp_path / "here", links.cid, limit=SIZE - 1)
-    assert peers.asked[key("a")] == 1
+        await peers.fetch(store, root, limit=SIZE - 1)
+    assert peers.given == [root]
+    await peers.fetch(store, root, limit=SIZE)
 
 
-async def test_what_is_no_links_block_is_refused(tmp_path: Path, clock: MockClock) -> None:
-    links = make(tmp_path / "there")
-    with pytest.raises(NetworkError, match="is none"):
-        await Peers(tmp_path / "there", a="honest").fetch(tmp_path / "here", links.leaves[0])
+async def test_a_whole_file_that_is_of_no_use(store: BlockStore, there: Blocks, clock: MockClock) -> None:
+    root = make(there)
+    peers = Peers(there, a=None)
+    looked: list[int] = []
+
+    def check(leaves: Iterator[bytes], size: int) -> None:
+        assert next(leaves) == content(0)[:LEAF]
+        looked.append(size)
+        raise StoreError("it is of another model")
+
+    shelf = shelf_of(store)
+    for _ in range(2):
+        with pytest.raises(NetworkError, match="none of this model: it is of another model"):
+            await Download(store, root, peers.keys, peers.session, LIMIT, check).run()
+    assert looked == [SIZE, SIZE]
+    shelf.keep_only([])
+    assert lying(store.blocks) == set()
 
 
-async def test_a_full_disk_is_told(tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    links = make(tmp_path / "there")
-    peers = Peers(tmp_path / "there", a="honest", b="honest")
-    with monkeypatch.context() as patched, pytest.raises(StoreError, match="MiB are free"):
-        patched.setattr(download, "_MARGIN", 1 << 60)
-        await peers.fetch(tmp_path / "here", links.cid)
-    written: list[int] = []
+async def test_a_full_disk_is_told(tmp_path: Path, there: Blocks, clock: MockClock) -> None:
+    root = make(there)
+    store = BlockStore(tmp_path / "small", cap=SIZE)
+    peers = Peers(there, a=None, b=None)
+    with pytest.raises(StoreError, match="no room"):
+        await peers.fetch(store, root)
+    assert peers.given == [root]  # The root says how large the whole is.
+    assert store.statistics().leases == store.statistics().reserved == 0
+    store.close()
 
-    def full(self: Download, number: int, leaf: bytes) -> None:
+
+async def test_a_disk_that_fails_in_the_middle_is_told(
+    store: BlockStore, there: Blocks, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make(there)
+    write_one = Blocks._write
+    written: list[bytes] = []
+
+    def full(self: Blocks, digest: bytes, block: bytes) -> Path | None:
         if len(written) == 4:
             raise StoreError("the disk is full")
-        written.append(number)
+        written.append(digest)
+        return write_one(self, digest, block)
 
-    monkeypatch.setattr(Download, "_write", full)
-    with pytest.raises(StoreError, match="the disk is full"):
-        await peers.fetch(tmp_path / "here", links.cid)
+    with monkeypatch.context() as patched, pytest.raises(StoreError, match="the disk is full"):
+        patched.setattr(Blocks, "_write", full)
+        await Peers(there, a=None, b=None).fetch(store, root)
+    assert lying(store.blocks) <= set(written)
+    again = Peers(there, a=None)
+    await again.fetch(store, root)
+    assert b"".join(store.read(root)) == content(0)

@@ -1,4 +1,4 @@
-"""Snapshot files: their bytes, how they survive, and what is refused."""
+"""Snapshots: their bytes, the blocks that they are kept in, how they survive, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from learnae import cbor, snapshot
-from learnae.cid import is_raw_cid, raw_cid
-from learnae.errors import LayoutError, StoreError, WireError
+from learnae import snapshot, unixfs
+from learnae.blocks import Blocks
+from learnae.cid import DAG_CBOR, DAG_PB, RAW, digest_of, is_raw_cid, raw_cid
+from learnae.errors import LayoutError, StoreError
 from learnae.layout import Layout, TensorSpec
 from learnae.replica import Replica
-from learnae.snapshot import LEAF, Links, parse_links
+from learnae.unixfs import LEAF
 from tests.numerics.samples import layouts
 
 LAYOUT = Layout(
@@ -45,10 +46,21 @@ def content(made: Replica) -> bytes:
     return b"".join(snapshot.cut_leaves(made.pieces()))
 
 
-def test_the_safetensors_library_reads_it(tmp_path: Path) -> None:
+@pytest.fixture
+def blocks(tmp_path: Path) -> Blocks:
+    return Blocks(tmp_path / "blocks")
+
+
+def lying(blocks: Blocks) -> set[bytes]:
+    """The digests of all blocks there."""
+    return {stored.digest for stored in blocks}
+
+
+def test_the_safetensors_library_reads_it(blocks: Blocks, tmp_path: Path) -> None:
     made = replica()
-    links = snapshot.write(tmp_path, made.pieces())
-    path = snapshot.snapshot_path(tmp_path, links.cid)
+    root = snapshot.write(blocks, made.pieces())
+    path = tmp_path / "snapshot.safetensors"
+    path.write_bytes(b"".join(snapshot.read(blocks, root.cid)))
     tensors = load_file(path)
     assert set(tensors) == {tensor.name for tensor in LAYOUT.tensors}
     for offset, tensor in zip(LAYOUT.offsets, LAYOUT.tensors, strict=True):
@@ -79,18 +91,34 @@ def test_the_bytes_are_fixed_for_ever() -> None:
     text += b" " * (-len(text) % 8)
     numbers = b"\1\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f\0\0\0\x80\2\1\0\0"
     assert data == struct.pack("<Q", len(text)) + text + numbers
-    links = snapshot.links_of([data])
-    assert links.encode() == cbor.encode([len(data), [raw_cid(data)]])
-    assert links.cid.hex() == "01551220" + hashlib.sha256(links.encode()).hexdigest()
+    root = snapshot.root_of([data])
+    assert root.cid.hex() == "01551220" + hashlib.sha256(data).hexdigest()
+    assert (root.size, root.tsize) == (len(data), len(data))
 
 
-def test_files_lie_under_half_of_their_hash(tmp_path: Path) -> None:
-    links = snapshot.write(tmp_path, replica().pieces())
-    name = links.cid.hex()[8:40]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.links", f"{name}.safetensors"]
-    assert snapshot.exists(tmp_path, links.cid)
-    assert not snapshot.exists(tmp_path, raw_cid(b"another"))
-    assert parse_links((tmp_path / f"{name}.links").read_bytes()) == links == snapshot.links_of(replica().pieces())
+def test_the_root_of_several_leaves_is_fixed_for_ever() -> None:
+    """`ipfs add --cid-version=1 --raw-leaves --chunker=size-262144` gives the same."""
+    data = bytes(LEAF) + b"end"
+    leaves = [raw_cid(bytes(LEAF)), raw_cid(b"end")]
+    links = [b"\x0a\x24" + cid + b"\x12\x00\x18" for cid in leaves]
+    sizes = [b"\x80\x80\x10", b"\x03"]  # as varints
+    node = b"".join(b"\x12" + bytes([len(link + size)]) + link + size for link, size in zip(links, sizes, strict=True))
+    file = b"\x08\x02\x18\x83\x80\x10\x20" + sizes[0] + b"\x20" + sizes[1]
+    node += b"\x0a" + bytes([len(file)]) + file
+    root = snapshot.root_of([data])
+    assert root.cid.hex() == "01701220" + hashlib.sha256(node).hexdigest()
+    assert (root.size, root.tsize) == (len(data), len(data) + len(node))
+
+
+def test_all_blocks_lie_there_and_nothing_else(blocks: Blocks) -> None:
+    made = replica()
+    root = snapshot.write(blocks, made.pieces())
+    leaves = list(snapshot.cut_leaves(made.pieces()))
+    assert len(leaves) == 2 and b"".join(snapshot.read(blocks, root.cid)) == content(made)
+    assert lying(blocks) == {digest_of(root.cid), *(digest_of(raw_cid(leaf)) for leaf in leaves)}
+    assert not any((blocks.directory / "new").iterdir())
+    assert root == snapshot.root_of(replica().pieces())
+    assert (root.size, root.tsize) == (len(content(made)), sum(stored.size for stored in blocks))
 
 
 @given(st.lists(st.integers(0, 3 * LEAF) | st.integers(0, 9), max_size=6))
@@ -101,42 +129,23 @@ def test_leaves_do_not_depend_on_the_pieces(sizes: list[int]) -> None:
     leaves = list(snapshot.cut_leaves(pieces))
     assert b"".join(leaves) == whole
     assert all(len(leaf) == LEAF for leaf in leaves[:-1])
-    assert snapshot.links_of(pieces) == snapshot.links_of([whole])
-    if whole:
-        links = snapshot.links_of(pieces)
-        assert parse_links(links.encode()) == links
-        assert all(map(is_raw_cid, links.leaves))
+    root = snapshot.root_of(pieces)
+    assert root == snapshot.root_of([whole]) == unixfs.build(leaves)
+    assert root.size == len(whole)
+    assert is_raw_cid(root.cid) == (len(whole) <= LEAF)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        [0, []],
-        [1, []],
-        [LEAF, [raw_cid(b"")] * 2],
-        [LEAF + 1, [raw_cid(b"")]],
-        [5, [b"short"]],
-        [5, [raw_cid(b"")], 1],
-        [2**60, [raw_cid(b"")]],
-    ],
-)
-def test_links_that_cannot_be(value: object) -> None:
-    with pytest.raises(WireError):
-        parse_links(cbor.encode(value))
-
-
-def test_a_round_trip_over_the_disk(tmp_path: Path) -> None:
+def test_a_round_trip_over_the_disk(blocks: Blocks) -> None:
     made = replica()
-    links = snapshot.write(tmp_path, made.pieces())
-    again = Replica.from_snapshot(snapshot.snapshot_path(tmp_path, links.cid), LAYOUT)
+    root = snapshot.write(blocks, made.pieces())
+    again = Replica.from_snapshot(snapshot.read(Blocks(blocks.directory), root.cid), LAYOUT)
     assert again.digest() == made.digest()
     assert again.exponents == made.exponents
     again.apply(np.array([0]), np.array([1], np.int32))
     assert again.copy().digest() == again.digest() != made.digest()
 
 
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 def flip(position: int) -> Damage:
@@ -148,28 +157,53 @@ def flip(position: int) -> Damage:
     return damage
 
 
+@pytest.mark.parametrize("which", ["root", "first leaf", "last leaf"])
 @pytest.mark.parametrize(
     "damage",
     [
         flip(0),
-        flip(100),
-        flip(LEAF + 5),
+        flip(30),
         flip(-1),
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
-        lambda path: path.write_bytes(path.read_bytes()[:LEAF]),
         lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+        lambda path: path.write_bytes(b""),
         lambda path: path.unlink(),
-        lambda path: path.with_suffix(".links").unlink(),
-        lambda path: path.with_suffix(".links").write_bytes(b"\x82"),
-        lambda path: path.with_suffix(".links").write_bytes(Links(3, (raw_cid(b"abc"),)).encode()),
-        lambda path: path.with_suffix(".links").write_bytes(Links(1, (bytes(36),)).encode()),
     ],
+    ids=["first", "middle", "last", "short", "long", "empty", "gone"],
 )
-def test_damage_is_noticed(tmp_path: Path, damage: Damage) -> None:
-    path = snapshot.snapshot_path(tmp_path, snapshot.write(tmp_path, replica().pieces()).cid)
-    damage(path)
+def test_damage_is_noticed(blocks: Blocks, which: str, damage: Damage) -> None:
+    root = snapshot.write(blocks, replica().pieces()).cid
+    leaves = [raw_cid(leaf) for leaf in snapshot.cut_leaves(replica().pieces())]
+    name = digest_of({"root": root, "first leaf": leaves[0], "last leaf": leaves[-1]}[which])
+    damage(blocks.directory / name.hex()[:2] / name.hex())
+    with pytest.raises(StoreError, match=r"is not whole.* fetched again"):
+        Replica.from_snapshot(snapshot.read(blocks, root), LAYOUT)
+    assert name not in lying(blocks)
+    assert snapshot.write(blocks, replica().pieces()).cid == root
+    assert Replica.from_snapshot(snapshot.read(blocks, root), LAYOUT).digest() == replica().digest()
+
+
+def test_another_snapshot_does_not_stand_in(blocks: Blocks) -> None:
+    snapshot.write(blocks, replica(seed=1).pieces())
+    with pytest.raises(StoreError, match="is not whole"):
+        Replica.from_snapshot(snapshot.read(blocks, snapshot.root_of(replica().pieces()).cid), LAYOUT)
+
+
+@pytest.mark.parametrize("codec", [DAG_PB, DAG_CBOR])
+@pytest.mark.parametrize("block", [b"", b"\xa0", bytes(100)])
+def test_a_root_that_is_no_file(blocks: Blocks, codec: int, block: bytes) -> None:
     with pytest.raises(StoreError):
-        Replica.from_snapshot(path, LAYOUT)
+        Replica.from_snapshot(snapshot.read(blocks, blocks.put(codec, block)), LAYOUT)
+
+
+def test_a_node_that_lies_about_the_sizes(blocks: Blocks) -> None:
+    leaves = list(snapshot.cut_leaves(replica().pieces()))
+    with blocks.batch() as batch:
+        for leaf in leaves:
+            batch.put(RAW, leaf)
+        lie = unixfs.assemble([(raw_cid(leaf), len(leaf) - number) for number, leaf in enumerate(leaves)], batch.put)
+    with pytest.raises(StoreError, match=r"is no file: .* promised"):
+        Replica.from_snapshot(snapshot.read(blocks, lie.cid), LAYOUT)
 
 
 def rewritten(change: Callable[[dict[str, object]], object]) -> bytes:
@@ -203,17 +237,18 @@ def rewritten(change: Callable[[dict[str, object]], object]) -> bytes:
         content(replica(Layout((TensorSpec("w", (9,), "float32"),)), (-24,))),
     ],
 )
-def test_a_sound_file_that_is_not_a_snapshot_of_this_model(tmp_path: Path, data: bytes) -> None:
-    links = snapshot.write(tmp_path, [data])
+def test_a_sound_file_that_is_not_a_snapshot_of_this_model(blocks: Blocks, data: bytes) -> None:
+    root = snapshot.write(blocks, [data])
+    assert b"".join(snapshot.read(blocks, root.cid)) == data
     with pytest.raises(StoreError):
-        Replica.from_snapshot(snapshot.snapshot_path(tmp_path, links.cid), LAYOUT)
+        Replica.from_snapshot(snapshot.read(blocks, root.cid), LAYOUT)
 
 
-def test_a_header_longer_than_a_leaf(tmp_path: Path) -> None:
+def test_a_header_longer_than_a_leaf(blocks: Blocks) -> None:
     layout = Layout(tuple(TensorSpec(f"{i:0500}", (1,), "float32") for i in range(700)))
     made = replica(layout, (-24,) * 700)
-    links = snapshot.write(tmp_path, made.pieces())
-    assert Replica.from_snapshot(snapshot.snapshot_path(tmp_path, links.cid), layout).digest() == made.digest()
+    root = snapshot.write(blocks, made.pieces())
+    assert Replica.from_snapshot(snapshot.read(blocks, root.cid), layout).digest() == made.digest()
 
 
 def test_a_parameter_with_the_name_that_safetensors_keeps() -> None:
@@ -221,13 +256,17 @@ def test_a_parameter_with_the_name_that_safetensors_keeps() -> None:
         snapshot.header(Layout((TensorSpec("__metadata__", (1,), "float32"),)), (-24,))
 
 
-def test_writing_needs_no_memory_in_proportion_to_the_model(tmp_path: Path) -> None:
+def test_neither_writing_nor_reading_needs_memory_in_proportion_to_the_model(blocks: Blocks, tmp_path: Path) -> None:
+    """A batch holds 16 leaves, and each of its threads one more; the model has 123."""
     layout = Layout((TensorSpec("w", (8_000_000,), "float32"),))
-    made = Replica(layout, (-24,), np.zeros(layout.size, np.int32))
-    snapshot.write(tmp_path / "warm", replica().pieces())
+    made = Replica(layout, (-24,), np.arange(layout.size, dtype=np.int32))
+    snapshot.write(Blocks(tmp_path / "warm"), replica().pieces())
     tracemalloc.start()
     try:
-        snapshot.write(tmp_path, made.pieces())
+        root = snapshot.write(blocks, made.pieces())
+        assert tracemalloc.get_traced_memory()[1] < 30 * LEAF
+        tracemalloc.reset_peak()
+        assert sum(map(len, snapshot.read(blocks, root.cid))) == root.size > 120 * LEAF
         assert tracemalloc.get_traced_memory()[1] < 4 * LEAF
     finally:
         tracemalloc.stop()
@@ -235,12 +274,13 @@ def test_writing_needs_no_memory_in_proportion_to_the_model(tmp_path: Path) -> N
 
 def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
-        snapshot.write(tmp_path / "file", replica().pieces())
+    with pytest.raises(StoreError, match="cannot be"):
+        snapshot.write(Blocks(tmp_path / "file"), replica().pieces())
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("learnae.snapshot.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "no space left")))
+def test_a_failed_write_leaves_nothing(blocks: Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learnae.blocks.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "no space left")))
     with pytest.raises(StoreError, match="no space"):
-        snapshot.write(tmp_path, replica().pieces())
-    assert list(tmp_path.iterdir()) == []
+        snapshot.write(blocks, replica().pieces())
+    assert not lying(blocks)
+    assert not [path for path in blocks.directory.rglob("*") if path.is_file()]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from learnae import protocol
+from learnae import protocol, snapshot
+from learnae.blocks import Blocks
 from learnae.learner import Learner, Round
 from learnae.rules import FULL
 from learnae.task import Shard, load_task
@@ -116,7 +117,8 @@ def sum_of(*updates: tuple[Round, int]) -> bytes:
 
 
 def make(directory: Path, daemon: Daemon) -> Worker:
-    setup = protocol.Setup(ME, "topic", "digits", None, "1/2", 0.3, 0, 1, str(directory))
+    blocks = str(blocks_of(directory).directory)
+    setup = protocol.Setup(ME, "topic", "digits", None, "1/2", 0.3, 0, 1, str(directory / "trainer"), blocks)
     return Worker(daemon, setup)  # type: ignore[arg-type]
 
 
@@ -130,5 +132,15 @@ def run(directory: Path, *messages: protocol.TrainerMessage) -> Daemon:
 
 def state(directory: Path) -> Path:
     """Where the worker keeps its state of the one swarm that it knows."""
-    (only,) = directory.iterdir()
+    (only,) = (directory / "trainer").iterdir()
     return only
+
+
+def blocks_of(directory: Path) -> Blocks:
+    """Where the worker finds the blocks of snapshots, and puts them."""
+    return Blocks(directory / "blocks")
+
+
+def bring(directory: Path, source: Path, root: bytes) -> None:
+    """What the daemon does before it says that a snapshot is to be loaded."""
+    assert snapshot.write(blocks_of(directory), snapshot.read(blocks_of(source), root)).cid == root

@@ -76,12 +76,13 @@ def test_one_whose_header_is_nonsense_is_damaged(tmp_path: Path, about: str) -> 
 
 
 def test_one_that_cannot_be_written_does_not_stop_training(tmp_path: Path, clock: None) -> None:
-    directory = tmp_path / "state"
-    directory.write_text("a file where the directory should be")
+    for place in ("trainer", *(f"blocks/{number:02x}" for number in range(256))):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text("a file where the directory should be")
     daemon = Daemon()
     daemon.accept_rounds(2)
     daemon.tell(protocol.SetMode("train"))
-    make(directory, daemon).run()
+    make(tmp_path, daemon).run()
     assert len(daemon.of(protocol.RoundDone)) == 2
     texts = [warned.text for warned in daemon.of(protocol.Warned)]
     assert any("cannot be saved" in text for text in texts)

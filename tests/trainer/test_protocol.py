@@ -10,7 +10,7 @@ from learnae import protocol
 from learnae.errors import TrainerError
 
 MESSAGES: list[protocol.TrainerMessage] = [
-    protocol.Setup(bytes(32), "topic", "digits", None, "1/2", 0.3, 1, None, "/tmp"),
+    protocol.Setup(bytes(32), "topic", "digits", None, "1/2", 0.3, 1, None, "state", "blocks"),
     protocol.Add(bytes(32), 3, b"d" * 32, 17, 100, 0.5, 65536, 2),
     protocol.Piece(b"a" * 300),
     protocol.Remove(bytes(32), 3, b"d" * 32, 100, 2),
@@ -19,13 +19,13 @@ MESSAGES: list[protocol.TrainerMessage] = [
     protocol.TakeCut(7, 2, 1),
     protocol.Without(bytes(32), 3, b"d" * 32, 2),
     protocol.Forget(40, bytes(36), bytes(32)),
-    protocol.Load("/tmp/file", None, bytes(32), 10**6),
+    protocol.Load(bytes(36), None, bytes(32), 10**6),
     protocol.SetMode("train"),
     protocol.SetShare(0.25),
     protocol.Evaluate(),
     protocol.RoundDone([b"part"], 5, 0.5, 1.5, None, 2, 0),
     protocol.Report(1, 2, 3, 4.0, 5.0, None, {"accuracy": 0.5}, {}, bytes(32), [], 0.8, 0.1, 1, final=True),
-    protocol.Hello([], None, bytes(32), [[bytes(32), 1, b"d" * 32, 4, 65536]], 3, "/tmp/s", 5, 0, 2),
+    protocol.Hello([], None, bytes(32), [[bytes(32), 1, b"d" * 32, 4, 65536]], 3, 5, 0, 2),
     protocol.CutTaken(7, 2, bytes(36), 1000),
     protocol.Failed("why", "where", fatal=True),
     protocol.Stop(),

@@ -16,7 +16,7 @@ from learnae.errors import TaskError
 from learnaed.trainer import supervisor
 from learnaed.trainer.supervisor import Send, Trainer, Undeliverable, Unit
 
-SETUP = protocol.Setup(bytes(32), "topic", "task", None, "1/1", None, 0, None, "somewhere")
+SETUP = protocol.Setup(bytes(32), "topic", "task", None, "1/1", None, 0, None, "somewhere", "elsewhere")
 PRELUDE = """
 import os, sys, time
 from learnae import protocol
@@ -32,7 +32,7 @@ def receive():
 def send(message):
     os.write(1, protocol.to_frame(message))
 setup = receive()
-hello = protocol.Hello([], None, bytes(32), [], 0, "", 1, 0, 0)
+hello = protocol.Hello([], None, bytes(32), [], 0, 1, 0, 0)
 """
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from learnae import protocol, snapshot
+from learnae.cid import digest_of
 from learnae.errors import LearnaeError
 from learnae.genesis import Genesis
 from learnae.rules import FULL
@@ -17,6 +19,8 @@ from tests.trainer.support import (
     Daemon,
     accepted,
     add,
+    blocks_of,
+    bring,
     digest,
     learner,
     make,
@@ -281,25 +285,23 @@ def test_a_cut_leaves_out_what_it_is_told_to(tmp_path: Path) -> None:
     first, second = daemon.of(protocol.CutTaken)
     assert (first.index, first.token, second.index, second.token) == (5, 8, 5, 9)
     assert daemon.final.digest == sum_of((a, HALF), (b, FULL), (c, HALF)), "the replica stays as it was"
-    directory = Path(daemon.hello.snapshots)
     at = learner()
     at.apply(at.payload(parts=a.parts), 1, HALF)
     for cut in (first, second):
         assert cut.weights is not None
-        assert snapshot.snapshot_path(directory, cut.weights).stat().st_size == cut.size
-    assert snapshot.links_of(at.replica.pieces()).cid == first.weights
+        assert sum(map(len, snapshot.read(blocks_of(tmp_path), cut.weights))) == cut.size
+    assert snapshot.root_of(at.replica.pieces()).cid == first.weights
     at.apply(at.payload(parts=b.parts), 1)
     at.apply(at.payload(parts=c.parts), 1, HALF)
-    assert snapshot.links_of(at.replica.pieces()).cid == second.weights
+    assert snapshot.root_of(at.replica.pieces()).cid == second.weights
 
 
 def test_a_cut_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
     daemon = Daemon()
     worker = make(tmp_path, daemon)
-    for file in (state(tmp_path) / "snapshots").iterdir():
-        file.unlink()
-    (state(tmp_path) / "snapshots").rmdir()
-    (state(tmp_path) / "snapshots").write_text("in the way")
+    blocks = blocks_of(tmp_path).directory
+    shutil.rmtree(blocks)
+    blocks.write_text("in the way")
     daemon.tell(protocol.TakeCut(5, 8, 0), protocol.Evaluate(), protocol.Stop())
     worker.run()
     assert daemon.of(protocol.CutTaken) == [protocol.CutTaken(5, 8, None, 0)]
@@ -328,8 +330,9 @@ def test_going_on_from_a_cut_of_others(tmp_path: Path) -> None:
     theirs = run(tmp_path / "theirs", *add(a), *add(b, seq=2), protocol.TakeCut(5, 8, 0))
     (cut,) = theirs.of(protocol.CutTaken)
     assert cut.weights is not None
-    path = str(snapshot.snapshot_path(Path(theirs.hello.snapshots), cut.weights))
-    daemon = run(tmp_path / "mine", *add(c, seq=3), protocol.Load(path, b"base", b"t" * 32, 1000), *add(c, seq=3))
+    bring(tmp_path / "mine", tmp_path / "theirs", cut.weights)
+    load = protocol.Load(cut.weights, b"base", b"t" * 32, 1000)
+    daemon = run(tmp_path / "mine", *add(c, seq=3), load, *add(c, seq=3))
     assert daemon.final.digest == sum_of((a, FULL), (b, FULL), (c, FULL))
     again = run(tmp_path / "mine")
     assert (again.hello.base, again.hello.total) == (b"base", b"t" * 32)
@@ -342,12 +345,12 @@ def test_loading_while_a_round_waits_drops_it(tmp_path: Path, clock: None) -> No
     theirs = run(tmp_path / "theirs", *add(a), protocol.TakeCut(5, 8, 0))
     weights = theirs.of(protocol.CutTaken)[0].weights
     assert weights is not None
-    path = str(snapshot.snapshot_path(Path(theirs.hello.snapshots), weights))
+    bring(tmp_path / "mine", tmp_path / "theirs", weights)
     daemon = Daemon()
 
     def rule(message: protocol.TrainerMessage) -> None:
         if isinstance(message, protocol.RoundDone):
-            daemon.tell(protocol.Load(path, None, bytes(32), 5))
+            daemon.tell(protocol.Load(weights, None, bytes(32), 5))
             if message.loads == 0:
                 daemon.tell(protocol.Accepted(ME, 0, b"", 0, None))
             else:
@@ -368,12 +371,13 @@ def test_a_damaged_snapshot_is_refused_before_anything_changes(tmp_path: Path) -
     before = run(tmp_path, *add(a), protocol.TakeCut(5, 8, 0), *add(b, seq=2))
     weights = before.of(protocol.CutTaken)[0].weights
     assert weights is not None
-    path = snapshot.snapshot_path(Path(before.hello.snapshots), weights)
+    name = digest_of(weights).hex()
+    path = blocks_of(tmp_path).directory / name[:2] / name
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(LearnaeError, match="damaged"):
-        run(tmp_path, protocol.Load(str(path), b"base", bytes(32), 5))
+        run(tmp_path, protocol.Load(weights, b"base", bytes(32), 5))
     assert run(tmp_path).final.digest == before.final.digest
 
 
@@ -382,8 +386,9 @@ def test_hello_names_the_genesis_and_its_snapshot_is_there(tmp_path: Path) -> No
     genesis = Genesis.from_wire(hello.genesis)
     assert genesis.layout.size == hello.parameters
     assert genesis.swarm_id("one") != genesis.swarm_id("two")
-    assert snapshot.exists(Path(hello.snapshots), genesis.weights)
     at = learner()
-    assert snapshot.links_of(at.replica.pieces()).cid == genesis.weights
+    assert snapshot.root_of(at.replica.pieces()).cid == genesis.weights
+    kept = b"".join(snapshot.read(blocks_of(tmp_path), genesis.weights))
+    assert kept == b"".join(snapshot.cut_leaves(at.replica.pieces()))
     assert genesis.rules == at.task.rules
     assert (hello.base, hello.total, hello.own_seq) == (None, bytes(32), 0)

@@ -208,7 +208,9 @@ class BlockStore:
                     f"{to_text(root)} cannot be pinned: {absent or 1} of its blocks are not here; fetch it first"
                 )
             pin = Pin(root, kind, label, self._clock(), unixfs.size_of(root, block), milestone, about)
-            return self._book.pin(pin, digests)
+            pin = self._book.pin(pin, digests)
+            self._forget([root])  # From now on the pin protects what came of the download.
+            return pin
 
     def unpin(self, root: bytes, kind: str | None = None) -> bool:
         """Drop the pin of this kind, or, without one, of all; whether there was any. The blocks go with a sweep."""

@@ -25,6 +25,10 @@ _SPEED_SECONDS: Final = 5.0
 log = logs.get("snapshots")
 
 
+class _Unfit(NetworkError):
+    """It cannot be a snapshot of this model, whoever gives it: what came of it is of no use."""
+
+
 class Blocks(Protocol):
     """The part of a Bitswap session that a download needs."""
 
@@ -90,6 +94,8 @@ class Download:
         self._check = check
         self._size = self._done = 0
         self._links: dict[bytes, Child] = {}
+        self._leaves: dict[bytes, int] = {}
+        """Bytes that those on their way must have."""
         self._pace = Pace()
 
     @property
@@ -105,14 +111,17 @@ class Download:
             StoreError: there is no room, or the disk cannot be written.
         """
         lease = await trio.to_thread.run_sync(self._store.lease, self._cid)
-        complete = False
+        complete, useful = False, True
         try:
             await self._fetch(lease)
             await trio.to_thread.run_sync(self._examine)
             await trio.to_thread.run_sync(self._pin)
             complete = True
+        except _Unfit:
+            useful = False
+            raise
         finally:
-            lease.release(keep=not complete)
+            lease.release(keep=useful and not complete)
             log.info("download ended", cid=to_text(self._cid), complete=complete, bytes=self._done)
 
     async def _fetch(self, lease: Lease) -> None:
@@ -150,6 +159,9 @@ class Download:
     ) -> None:
         try:
             await self._keep(lease, blocks)
+        except WireError as error:
+            failures.append(_Unfit(f"what the peers call a snapshot is none: {error}"))
+            everything.cancel()
         except StoreError as error:
             failures.append(error)
             everything.cancel()
@@ -180,9 +192,8 @@ class Download:
             if block is None:
                 missing.append(cid)
                 continue
-            if codec_of(cid) == DAG_PB:
-                ahead += reversed(self._unfold(cid, block))
-            else:
+            ahead += reversed(self._unfold(cid, block))
+            if codec_of(cid) != DAG_PB:
                 self._done += len(block)
         if self._cid in self._links:
             lease.expect(self._links[self._cid].tsize)
@@ -198,24 +209,32 @@ class Download:
             self._links[cid] = self._root(cid, block)
             self._size = self._links[cid].size
         if codec_of(cid) != DAG_PB:
+            promised = self._leaves.pop(cid, len(block))
+            if len(block) != promised:
+                raise _Unfit(f"what the peers call a snapshot is none: {len(block)} bytes of {promised} in a leaf")
             return []
         try:
             children = unixfs.children_of(self._links[cid], block)
         except WireError as error:
-            raise NetworkError(f"what the peers call a snapshot is none: {error}") from error
+            raise _Unfit(f"what the peers call a snapshot is none: {error}") from error
         new = [child for child in children if child.cid not in self._links]
         self._links |= {child.cid: child for child in new if codec_of(child.cid) == DAG_PB}
+        self._leaves |= {child.cid: child.size for child in new if codec_of(child.cid) != DAG_PB}
         return list(dict.fromkeys(child.cid for child in new))
 
     def _root(self, cid: bytes, block: bytes) -> Child:
         try:
             children = unixfs.parse_node(block) if codec_of(cid) == DAG_PB else ()
         except WireError as error:
-            raise NetworkError(f"what the peers call a snapshot is none: {error}") from error
+            raise _Unfit(f"what the peers call a snapshot is none: {error}") from error
         size = sum(child.size for child in children) if children else len(block)
-        if size > self._limit:
-            raise NetworkError(f"what the peers call a snapshot has {size} bytes; this model's are smaller")
-        return Child(cid, len(block) + sum(child.tsize for child in children), size)
+        tsize = len(block) + sum(child.tsize for child in children)
+        # Nodes are small beside what they hold, or there would be no end of them.
+        if max(size, tsize - size) > self._limit:
+            raise _Unfit(
+                f"what the peers call a snapshot has {size} bytes, and {tsize} in blocks; this model's are smaller"
+            )
+        return Child(cid, tsize, size)
 
     def _absent(self, cids: Sequence[bytes]) -> list[bytes]:
         """Those that are not here; what is here is unfolded, too."""
@@ -226,9 +245,9 @@ class Download:
             block = self._store.get(cid)
             if block is None:
                 absent.append(cid)
-            elif codec_of(cid) == DAG_PB:
-                ahead += reversed(self._unfold(cid, block))
-            else:
+                continue
+            ahead += reversed(self._unfold(cid, block))
+            if codec_of(cid) != DAG_PB:
                 self._done += len(block)
         return absent
 
@@ -237,11 +256,17 @@ class Download:
 
     def _examine(self) -> None:
         try:
+            for step in unixfs.walk(self._cid, self._store.get):
+                size = self._store.size(step.cid)
+                if size is None:
+                    raise unixfs.MissingBlock(step.cid)
+                if codec_of(step.cid) != DAG_PB and step.size not in (None, size):
+                    raise WireError(f"a leaf of {size} bytes, where {step.size} were promised")
             self._check(unixfs.read(self._cid, self._store.get), self._size)
         except unixfs.MissingBlock as error:
             raise NetworkError("a block of the snapshot was damaged on the disk; it is fetched again") from error
         except (StoreError, WireError) as error:
-            raise NetworkError(f"what the peers call a snapshot is none of this model: {error}") from error
+            raise _Unfit(f"what the peers call a snapshot is none of this model: {error}") from error
 
 
 class Pace:

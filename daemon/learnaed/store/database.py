@@ -17,6 +17,8 @@ from learnaed.store.schema import MIGRATIONS
 CHECK_SECONDS = 5.0
 """How long the check for damage may take when the file is opened; what it does not get to is noticed in use."""
 _LONGEST_LOG = 4 * 1024 * 1024
+_FOREIGN = {1: "have no cuts", 2: "name their weights otherwise"}
+"""Why nobody has the updates of these schemas any more."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 log = logs.get("store")
@@ -99,12 +101,13 @@ class Database:
                 f"{self._path} was written by a newer learnae (schema {version}, this one knows {len(MIGRATIONS)}): "
                 "update learnae, or use another --profile"
             )
-        dropped = self._db.execute("SELECT count(*) FROM updates").fetchone()[0] if version == 1 else 0
+        dropped = self._db.execute("SELECT count(*) FROM updates").fetchone()[0] if version in _FOREIGN else 0
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-        if version == 1:
+        if version in _FOREIGN:
             log.warning(
-                "the database is of an older learnae, whose swarms have no cuts: updates are dropped, peers kept",
+                "the database is of an older learnae: updates are dropped, peers kept",
+                why=f"its swarms {_FOREIGN[version]}",
                 path=self._path,
                 updates=dropped,
             )

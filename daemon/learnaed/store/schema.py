@@ -73,6 +73,7 @@ MIGRATIONS = (
     DELETE FROM updates;
     DELETE FROM blocks;
     DELETE FROM manifests;
-    DELETE FROM swarms;
+    DELETE FROM arriving;
+    UPDATE swarms SET floor = NULL, adopted = NULL, genesis = NULL; -- the own numbers stay taken
     """,
 )
