@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -79,10 +81,11 @@ class Receiver:
         return True
 
     def complain(self, error: NetworkError | StoreError) -> None:
-        """Tell the user, once: it is tried every few seconds."""
-        if str(error) != self._complaint:
-            self._complaint = str(error)
-            self._notify("warning", self._complaint)
+        """Tell the user, once, whatever the figures in it: it is tried every few seconds."""
+        kind = re.sub(r"\d+", "#", str(error))
+        if kind != self._complaint:
+            self._complaint = kind
+            self._notify("warning", str(error))
 
     def _session(self, peers: Sequence[str]) -> Session:
         return self._network.session(peers, limits=_LIMITS, on_drop=self._dropped)

@@ -92,6 +92,9 @@ class Shelf:
     def keep_only(self, wanted: Iterable[bytes]) -> None:
         """Give up all snapshots but these and the milestones, and delete what nobody needs any more."""
         kept = frozenset(wanted)
+        if not self.store.statistics().complete:
+            for root in kept - self._cids:
+                self.add(root)  # The database of pins was lost.
         for pin in self.store.pins():
             if pin.kind == CUT and not pin.milestone and pin.root not in kept:
                 self._drop(pin.root)
