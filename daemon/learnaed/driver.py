@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -428,9 +429,10 @@ class Driver:
         return True
 
     def _complain(self, error: NetworkError | StoreError) -> None:
-        if str(error) != self._complaint:  # It is tried every few seconds.
-            self._complaint = str(error)
-            self._notify("warning", self._complaint)
+        complaint = re.sub(r"\d+", "", str(error))  # The figures in it are others each time.
+        if complaint != self._complaint:  # It is tried every few seconds.
+            self._complaint = complaint
+            self._notify("warning", str(error))
 
     def _session(self, peers: Sequence[str]) -> Session:
         return self._network.session(peers, limits=_LIMITS, on_drop=self._dropped)
