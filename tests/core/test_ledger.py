@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learnae.cid import raw_cid
+from learnae import dagcbor
+from learnae.cid import DAG_CBOR, make_cid, raw_cid
 from learnae.errors import WireError
 from learnae.ledger import Entry, Ledger, Refusal
 from learnae.ledger.bounds import Bounds, summarise
@@ -201,6 +202,12 @@ def test_manifests_survive_the_wire(items: list[Entry]) -> None:
     for interval in ledger.open_intervals():
         manifest = cut(ledger, interval)
         assert Manifest.decode(manifest.encode()) == manifest
+        assert manifest.cid == make_cid(DAG_CBOR, manifest.encode())
+        fields = dagcbor.decode(manifest.encode(), 10**6)
+        assert fields[7] == dagcbor.Link(manifest.weights)
+        for other in (manifest.weights, None, dagcbor.Link(manifest.weights).cid.hex()):
+            with pytest.raises(WireError, match="expected a link"):
+                Manifest.decode(dagcbor.encode([*fields[:7], other, *fields[8:]]))
 
 
 def test_a_manifest_cannot_claim_more_updates_than_there_can_be() -> None:

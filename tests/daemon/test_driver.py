@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -410,12 +412,14 @@ async def test_a_cut_is_protected_from_when_it_is_begun_until_it_is_pinned(rig: 
             assert rig.snapshots.statistics().leases == rig.snapshots.statistics().reserved == 0
 
 
-async def test_a_cut_that_there_is_no_room_for(rig: Rig) -> None:
+async def test_a_cut_that_there_is_no_room_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The coordinator gets to know; the user, once."""
     rig.keep()
     huge = replace(LARGE, layout=Layout((TensorSpec("weight", (2**36,), "float32"),)))
     rig.join(huge)
     rig.on(events.Finish, actions.TakeCut(4, 9, ()))
+    free = itertools.count(2**40, 2**30)  # Others use the disk, too.
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(2**41, 0, next(free)))
 
     async def send(message: object) -> None:
         raise AssertionError("the trainer would fill the disk")

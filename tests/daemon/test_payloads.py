@@ -12,12 +12,12 @@ import pytest
 import trio
 
 from learnae import protocol
-from learnae.cid import raw_cid
+from learnae.cid import RAW, raw_cid
 from learnae.coordinator import Coordinator, actions, events
 from learnae.errors import StoreError
 from learnae.ledger import Entry
 from learnae.rules import FULL
-from learnae.wire import BlockReply, Part, pack
+from learnae.wire import MAX_PART, BlockReply, Part, pack
 from learnaed import protocols
 from learnaed.asker import Asker
 from learnaed.blockstore import BlockStore
@@ -81,6 +81,15 @@ async def sent(*units: Unit) -> list[protocol.TrainerMessage]:
     for unit in units:
         await unit(send)
     return messages
+
+
+async def test_a_block_that_fits_into_no_reply_is_as_if_it_were_not_here(nodes: tuple[Node, Node]) -> None:
+    """Bitswap gives it; a block of 256 KiB or less, this protocol gives, too."""
+    here, there = nodes
+    large, small = (there.snapshots.blocks.put(RAW, bytes(size)) for size in (MAX_PART + 1, MAX_PART))
+    asker = Asker(cast(Network, here.network), Counter())
+    assert await asker.blocks(there.key, [large]) is None
+    assert await asker.blocks(there.key, [small, large]) == (bytes(MAX_PART),)
 
 
 # --- in

@@ -386,6 +386,20 @@ def test_a_download_may_take_days(store: BlockStore, clock: Clock, how: str) -> 
     store.close()
 
 
+def test_a_download_that_was_pinned_goes_with_its_pin(store: BlockStore, clock: Clock) -> None:
+    root, blocks = file_of("coming")
+    with store.lease(root) as lease:
+        lease.put_all(blocks.values())
+        lease.release(keep=True)
+    store.collect()
+    store.pin(root, "test")
+    assert store.unpin(root, "test")
+    store = reopened(store, clock)
+    store.collect()
+    assert here(store) == set()
+    store.close()
+
+
 @pytest.mark.parametrize("clock_goes", [1.1 * DAY, -1.1 * DAY])
 def test_a_download_that_nobody_goes_on_with_is_given_up(store: BlockStore, clock: Clock, clock_goes: float) -> None:
     lease = store.lease(file_of("coming")[0])
@@ -695,6 +709,7 @@ class Machine(RuleBasedStateMachine):
         if {digest_of(cid) for cid in self.files[number]} <= here(self.store):
             self.store.pin(root, kind)
             self.pins.add((root, kind))
+            self.left.pop(root, None)
         else:
             with pytest.raises(StoreError, match="not here"):
                 self.store.pin(root, kind)
