@@ -20,7 +20,7 @@ from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
-from learnaed.snapshots import Shelf
+from learnaed.snapshots import Archive, Catalogue, Finder, Shelf
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 from tests.core.stored import AUTHOR, KEY, OTHER, genesis
@@ -42,8 +42,10 @@ class Rig:
         self.driver = Driver(self.coordinator, self.store, shelf, network, notify=lambda *_: None)
         setup = protocol.Setup(AUTHOR, "t", "digits", None, "1/1", None, 0, None, "", "")
         trainer = Trainer(setup, hear=self.driver.hear_trainer, lost=self.driver.lost_trainer)
-        config = cast(Config, SimpleNamespace(topic="t", task="digits", shard="1/1"))
-        parts = (self.coordinator, self.driver, network, self.store, shelf, trainer, Messages())
+        config = cast(Config, SimpleNamespace(topic="t", task="digits", shard="1/1", data=None))
+        archive = Archive(shelf)
+        catalogue = Catalogue(archive, Finder(shelf, network, lambda: None, self.store.block), self.coordinator)
+        parts = (self.coordinator, self.driver, network, self.store, shelf, trainer, catalogue, Messages())
         self.node = Node(config, directory, *parts)
 
     def meet(self) -> None:

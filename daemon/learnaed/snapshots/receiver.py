@@ -51,7 +51,7 @@ class Receiver:
         """Fetch a snapshot of a model with this layout, in the place of another one that is being fetched.
 
         Returns:
-            Whether it is here; None if it is being fetched already.
+            Whether it is here; None if it is being fetched already, or another one is wanted by now.
         """
         if self._download is not None and self._download.progress.cid == cid:
             return None
@@ -68,7 +68,7 @@ class Receiver:
                 nursery.cancel_scope.cancel()
         if self._download is download:
             self._download, self._scope = None, None
-        return done
+        return None if scope.cancelled_caught else done
 
     async def _succeeds(self, download: Download) -> bool:
         try:
