@@ -36,7 +36,7 @@ class Settings:
     freeze: float = 10.0
     """How long, and at least four slots, nodes that hold different cuts exchange updates before the cut with most
     votes is taken for good. Longer joins more of what both sides of a partition did; shorter settles sooner."""
-    patience: float = 3.0
+    patience: float = 2.0
     """How long another history must look heavier before this node goes over to it."""
     ban: float = 600.0
     """For so long a peer that has answered three times with something else is asked for nothing."""
