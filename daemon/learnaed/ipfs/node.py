@@ -172,7 +172,7 @@ class IpfsNode:
                     block += piece
                     if len(block) > MAX_BLOCK:
                         raise WireError(f"a block of more than {MAX_BLOCK} bytes")
-            if not names(cid, block):
+            if not names(cid, bytes(block)):
                 raise WireError("a block that does not have the hash that was asked for")
             return bytes(block)
 

@@ -104,15 +104,23 @@ class Archive:
         self._keep(manifest, data, USER, milestone=False)
         return next(kept for kept in self.cuts() if kept.manifest.cid == manifest.cid)
 
+    def pin_snapshot(self, root: bytes) -> None:
+        """Keep a snapshot of which no cut is known until it is unpinned.
+
+        Raises:
+            StoreError: it is not here, or the disk cannot be written.
+        """
+        self._store.pin(root, USER, label="snapshot")
+
     def unpin(self, text: str) -> None:
-        """Take back a `pin`.
+        """Take back a `pin`, by the CID of the cut or of its snapshot.
 
         Raises:
             StoreError: it is not pinned.
             WireError: it is no CID.
         """
         kept = self.find(text)
-        if kept is None or not self._store.unpin(kept.manifest.weights, USER):
+        if not self._store.unpin(from_text(text) if kept is None else kept.manifest.weights, USER):
             raise StoreError(f"{text} is not pinned here: `learnae snapshots` lists what is")
 
     # --- what is here
