@@ -278,7 +278,7 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
 
 
 def _size(value: object) -> int:
-    match = re.fullmatch(r"(\d{1,15})\s*([kMGT]?)(i?)B?", str(value))
+    match = re.fullmatch(r"(\d{1,15})\s*(?:([kMGT])(i?))?B?", str(value))
     size = int(match[1]) * (1024 if match[3] else 1000) ** " kMGT".index(match[2] or " ") if match else 0
     if not 2**20 <= size <= 2**60:
         raise ValueError("must be a number of bytes from 1 MiB on. Say 500MB or 20GiB, for instance.")

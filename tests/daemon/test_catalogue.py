@@ -117,7 +117,7 @@ def test_statistics_without_and_with_an_ipfs_node(here: Place, tmp_path: Path) -
     shown = catalogue(here, pinning=pinning).statistics()
     assert shown is not None
     names = set(IpfsStatistics.__dataclass_fields__)
-    assert set(shown) <= names and (shown["state"], shown["why"], shown["pins"]) == ("absent", None, 0)
+    assert set(shown) <= names and (shown["state"], shown["why"], shown["pins"]) == ("connecting", None, 0)
 
 
 # --- --from

@@ -78,7 +78,7 @@ def test_what_does_not_belong_is_left_out(there: Place, here: Place) -> None:
 def nothing_stays(here: Place) -> None:
     assert (here.blocks, here.store.pins(), here.store.statistics().leases) == (0, (), 0)
     assert here.store.statistics().bytes == 0
-    assert not [path for path in (here.store.blocks.directory / "new").glob("*")]
+    assert not list((here.store.blocks.directory / "new").glob("*"))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -7,7 +7,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from learnae.errors import ConfigError, StoreError
 from learnaed.status import StatusSource, create_token, serve
 from learnaed.status.files import write_private
-from tests.face.fakes import FakeSource
+from tests.face.fakes import FakeSource, fake_cut
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -77,6 +77,10 @@ async def test_metrics_are_prometheus_text() -> None:
     assert samples["learnae_cuts_settled", ()] == 98
     assert samples["learnae_cuts_adopted_total", ()] == 1
     assert samples["learnae_snapshot_fetched_bytes", ()] == 34_000
+    assert samples["learnae_snapshots_bytes", ()] == 300_000
+    assert samples["learnae_snapshots_cap_bytes", ()] == 1_000_000
+    assert samples["learnae_ipfs_pins", ()] == 5
+    assert samples["learnae_ipfs_state", (("state", "importing"),)] == 1
     assert samples["learnae_state", (("state", "training"),)] == 1
     assert samples["learnae_refused_total", (("reason", "forged"),)] == 2
     assert samples["learnae_refused_total", (("reason", 'odd "reason"\n'),)] == 1
@@ -86,7 +90,7 @@ async def test_metrics_are_prometheus_text() -> None:
 
 
 async def test_metrics_of_a_node_that_just_starts() -> None:
-    async with served(FakeSource(trainer=None, ledger={}, refused={}, network={}, peer=None)) as client:
+    async with served(FakeSource(trainer=None, ledger={}, refused={}, network={}, peer=None, ipfs=None)) as client:
         answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert list(text_string_to_metric_families(answer.text))
@@ -124,6 +128,58 @@ async def test_verbs_need_the_token() -> None:
             assert (answer.status_code, answer.json()) == (202, {"accepted": verb})
         await source.stopped.wait()
         assert source.verbs == ["finish", "pause", "stop"]
+
+
+async def test_cuts_are_listed_pinned_and_unpinned() -> None:
+    source = FakeSource()
+    source.cuts = [fake_cut(7), fake_cut(8)]
+    async with served(source) as client:
+        assert (await client.get("/api/snapshots")).json() == source.cuts
+        answer = await client.post("/api/snapshots/bafyrei8/pin", headers=BEARER)
+        assert (answer.status_code, answer.json()["cid"], answer.json()["pinned"]) == (200, "bafyrei8", True)
+        assert (await client.post("/api/snapshots/bafyrei8/unpin", headers=BEARER)).status_code == 200
+    assert source.asked == [("pin", "bafyrei8"), ("unpin", "bafyrei8")]
+
+
+async def test_a_file_is_imported() -> None:
+    source = FakeSource()
+    async with served(source) as client:
+        path = "/home/me/a b&c=?.car"
+        answer = await client.post("/api/import", params={"path": path}, headers=BEARER)
+        assert (answer.status_code, answer.json()["index"]) == (200, 8)
+        for query in ("", "?path=", "?path=%00", "?file=x"):
+            answer = await client.post(f"/api/import{query}", headers=BEARER)
+            assert (answer.status_code, answer.json()["error"][:10]) == (400, "which file")
+    assert source.asked == [("import", path)]
+
+
+@pytest.mark.parametrize("path", ["/api/snapshots/bafy/pin", "/api/snapshots/bafy/unpin", "/api/import?path=/x"])
+async def test_what_changes_snapshots_needs_the_token(path: str) -> None:
+    source = FakeSource()
+    async with served(source) as client:
+        for headers in ({}, {"Authorization": f"Bearer {TOKEN}x"}):
+            answer = await client.post(path, headers=headers)
+            assert (answer.status_code, source.asked) == (401, [])
+            assert "bearer token" in answer.json()["error"]
+        answer = await client.get(path, headers=BEARER)
+        assert (answer.status_code, source.asked) == (405, [])
+        assert "send POST with the token" in answer.json()["error"]
+
+
+async def test_what_cannot_be_done_with_snapshots_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FakeSource()
+    async with served(source) as client:
+        for cid, error in source.failures.items():
+            for path in (f"/api/snapshots/{cid}/pin", f"/api/snapshots/{cid}/unpin", f"/api/import?path={cid}"):
+                answer = await client.post(path, headers=BEARER)
+                assert (answer.status_code, answer.json()) == (409, {"error": str(error)})
+
+        async def unreadable() -> list[dict[str, Any]]:
+            raise StoreError("the disk cannot be read. Check it.")
+
+        monkeypatch.setattr(source, "snapshots", unreadable)
+        answer = await client.get("/api/snapshots")
+        assert (answer.status_code, answer.json()) == (409, {"error": "the disk cannot be read. Check it."})
 
 
 async def test_errors_are_json_with_a_message() -> None:
