@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from learnae import car, unixfs
 from learnae.blocks import Blocks
-from learnae.cid import DAG_CBOR, codec_of, from_text, to_text
+from learnae.cid import DAG_CBOR, RAW, codec_of, from_text, to_text
 from learnae.cli import daemons
 from learnae.errors import DaemonError, LayoutError, StoreError, WireError
 from learnae.manifest import Manifest
@@ -92,6 +92,7 @@ def write(found: Found, file: Path, task: str | None, data: Path | None) -> int:
         LayoutError: it is the snapshot of another model than the task's.
         TaskError: there is no such task.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from learnae.replica import Replica
@@ -102,7 +103,10 @@ def write(found: Found, file: Path, task: str | None, data: Path | None) -> int:
     # Tied tensors share their memory, which such a file cannot.
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     with _replacing(file) as draft:
-        save_file(state, draft, {"learnae": found.cid})
+        try:
+            save_file(state, draft, {"learnae": found.cid})
+        except SafetensorError as error:
+            raise StoreError(f"{file} cannot be written: {error}. Give another path, or make room") from error
     return layout.size
 
 
@@ -158,14 +162,16 @@ def write_car(found: Found, file: Path, console: Console | None = None) -> int:
     """
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     console = console or Console(stderr=True)
-    written = 0
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=_size(found))
+
+        def blocks() -> Iterator[car.Block]:
+            for cid, block in _blocks(found):
+                yield cid, block
+                progress.advance(bar, len(block) if codec_of(cid) == RAW else 0)
+
         with _replacing(file) as draft, draft.open("wb") as out:
-            for piece in car.write(from_text(found.cid), _blocks(found)):
-                written += out.write(piece)
-                progress.update(bar, completed=written)
-    return written
+            return sum(out.write(piece) for piece in car.write(from_text(found.cid), blocks()))
 
 
 def _size(found: Found) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import trio
 
@@ -122,7 +122,7 @@ def fake_cut(index: int, **changes: Any) -> dict[str, Any]:
 class FakeSource:
     """Has the cuts of `cuts`. To pin "bafynobody" and so on fails as the names say."""
 
-    failures: dict[str, Exception] = {
+    failures: ClassVar[dict[str, Exception]] = {
         "bafyno-cid": WireError("this is no CID. Give one."),
         "bafynobody": NetworkError("nobody has it. Connect to a peer."),
         "bafyfull": StoreError("there is no room. Make some."),

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from learnae import car
-from learnae.cid import to_text
+from learnae.cid import MAX_BLOCK, to_text
 from learnae.errors import ConfigError, NetworkError, WireError
 from learnaed.ipfs import IpfsNode, Limits, discover, nearby, parse_address
 from learnaed.ipfs.address import DEFAULT, is_loopback
@@ -192,7 +192,7 @@ OTHER = dag(b"something else")
             "cannot pin what was sent: a block is missing",
         ),
         ("/block/get", b"another block", "hash"),
-        ("/block/get", bytes(car.MAX_BLOCK + 1), "block of more than"),
+        ("/block/get", bytes(MAX_BLOCK + 1), "block of more than"),
         ("/dag/export", b"".join(car.write(TREE.root, [(TREE.root, b"forged")])), "hash"),
         ("/dag/export", b"".join(car.write(TREE.root, TREE.held.items()))[:-1], "cut off"),
         ("/dag/export", b"".join(car.write(TREE.root, [])), "does not have that DAG"),

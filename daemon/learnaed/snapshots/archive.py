@@ -23,7 +23,7 @@ MANIFEST: Final = "manifest"
 USER: Final = "user"
 """Kind of the pins that the user made."""
 MILESTONE: Final = 64
-"""Every so many intervals the last cut is kept for good: a few a day with slots of a minute."""
+"""Of every so many intervals the first cut is kept for good: two or three a day with slots of a minute."""
 
 log = logs.get("snapshots")
 
@@ -62,7 +62,7 @@ class Archive:
 
     Args:
         shelf: where their snapshots are.
-        milestone: every so many intervals a cut is kept for good; 0: none.
+        milestone: of every so many intervals one cut is kept for good; 0: none.
     """
 
     def __init__(self, shelf: Shelf, milestone: int = MILESTONE) -> None:
