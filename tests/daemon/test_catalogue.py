@@ -11,18 +11,21 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from learnae import car
+from learnae import car, protocol
 from learnae.cid import to_text
 from learnae.coordinator import Coordinator
 from learnae.coordinator.actions import KeepCut, Settle
-from learnae.errors import NetworkError, StoreError, WireError
+from learnae.errors import NetworkError, StoreError, TaskError, WireError
+from learnae.genesis import Genesis
 from learnae.manifest import Manifest
 from learnaed.driver import Driver
 from learnaed.ipfs import IpfsPinning, IpfsStatistics
+from learnaed.network import Network
 from learnaed.snapshots import Catalogue, Finder, Importer
 from learnaed.snapshots.start import start_from
 from learnaed.store import Store
-from tests.daemon.cuts import AUTHOR, SWARM, Place, manifest
+from tests.daemon.cuts import AUTHOR, LAYOUT, SWARM, Place, manifest, root_of
+from tests.daemon.fakes import FakeCoordinator, FakeNetwork
 from tests.daemon.test_finder import Ipfs, Peers, finder, held
 
 
@@ -203,3 +206,18 @@ async def test_it_waits_for_who_has_it(
     with pytest.raises(NetworkError, match="nobody has"):
         await start_from(to_text(manifest(6).cid), finder(here), here.archive, store, told)
     assert trio.current_time() == pytest.approx(40)
+
+
+@pytest.mark.parametrize("topic", ["t", "another"])
+async def test_the_task_must_be_of_the_cuts_swarm(here: Place, store: Store, topic: str) -> None:
+    genesis = Genesis(LAYOUT, (-24, -20), root_of(0), 1.0, 10)
+    network = cast(Network, FakeNetwork("here", {}))
+    coordinator = cast(Coordinator, FakeCoordinator(genesis))
+    driver = Driver(coordinator, store, here.shelf, network, notify=lambda level, text: None)
+    driver.starts_from(replace(manifest(5), swarm=genesis.swarm_id(topic)))
+    hello = protocol.Hello(genesis.to_wire(), None, bytes(32), [], 0, LAYOUT.size, 0, 0)
+    if topic == FakeCoordinator.topic:
+        await driver.hear_trainer(hello)
+    else:
+        with pytest.raises(TaskError, match=r"interval 5, belongs to another swarm.*Use the topic and task"):
+            await driver.hear_trainer(hello)
