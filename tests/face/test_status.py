@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
+from hypercorn.config import Config as HypercornConfig
 from prometheus_client.parser import text_string_to_metric_families
 
 from learnae.errors import ConfigError, StoreError
@@ -204,6 +205,36 @@ async def test_bodies_are_bounded() -> None:
         assert (await client.post("/api/pause", headers=BEARER, content=b"x" * 4096)).status_code == 202
         answer = await client.post("/api/finish", headers=BEARER, content=b"x" * 100_000)
         assert (answer.status_code, source.verbs) == (413, ["pause"])
+
+
+async def test_a_body_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learnaed.status.api.BODY_SECONDS", 0.1)
+    source = FakeSource()
+
+    async with served(source) as client:
+        port = client.base_url.port
+        assert port is not None
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            head = f"POST /api/pause HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n"
+            await stream.send_all(f"{head}Content-Length: 5\r\n\r\nx".encode())
+            with trio.fail_after(5):
+                assert b" 408 " in await stream.receive_some()
+    assert source.verbs == []
+
+
+async def test_a_request_may_wait_for_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hypercorn would end it: its read timeout runs while the client has nothing more to say."""
+    seen: list[HypercornConfig] = []
+
+    async def serve_asgi(app: object, config: HypercornConfig, *, task_status: TaskStatus[list[str]]) -> None:
+        seen.append(config)
+        os.close(int(config.bind[0].removeprefix("fd://")))
+        task_status.started([])
+
+    monkeypatch.setattr("learnaed.status.server.serve_asgi", serve_asgi)
+    async with served(FakeSource()):
+        assert [config.read_timeout for config in seen] == [None]
 
 
 async def test_garbage_and_a_defect_do_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:

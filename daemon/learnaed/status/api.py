@@ -7,6 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Protocol
 
+import trio
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
@@ -21,6 +22,7 @@ from learnaed.status import metrics
 
 VERBS = ("finish", "pause", "resume", "stop")
 MAX_BODY = 4096  # Bytes. No verb needs a body at all.
+BODY_SECONDS = 30.0
 
 log = logs.get("status")
 
@@ -172,11 +174,14 @@ def _authorise(request: Request, token: str) -> None:
 
 async def _discard_body(request: Request) -> None:
     size = 0
-    async with aclosing(request.stream()) as body:
-        async for chunk in body:
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise HTTPException(413, f"the request body is larger than {MAX_BODY} bytes; a verb needs none")
+    with trio.move_on_after(BODY_SECONDS) as scope:
+        async with aclosing(request.stream()) as body:
+            async for chunk in body:
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise HTTPException(413, f"the request body is larger than {MAX_BODY} bytes; a verb needs none")
+    if scope.cancelled_caught:
+        raise HTTPException(408, f"the request body did not come within {BODY_SECONDS:.0f} seconds; a verb needs none")
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
