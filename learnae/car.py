@@ -6,17 +6,13 @@ read by the CARv1 inside it; its index is ignored. Everything here streams: no m
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-import cbor2
-
-from learnae.cid import CID_BYTES
+from learnae import dagcbor
+from learnae.cid import CID_BYTES, DAG_CBOR, DAG_PB, MAX_BLOCK, RAW, is_cid, names
+from learnae.dagcbor import Link
 from learnae.errors import WireError
-
-MAX_BLOCK: Final = 2 * 1024 * 1024
-"""Most bytes of a block: what IPFS nodes pass on to each other."""
 
 MAX_HEADER: Final = 4096
 """Most bytes of a header: enough for 90 roots."""
@@ -24,7 +20,6 @@ MAX_HEADER: Final = 4096
 MAX_PADDING: Final = 1024 * 1024
 """Most bytes between the header of a CARv2 file and the CARv1 inside it."""
 
-_CODECS: Final = {0x55: "raw", 0x70: "dag-pb", 0x71: "dag-cbor"}
 _SHA256: Final = b"\x12\x20"
 _MAX_VARINT: Final = 9  # bytes: the unsigned varints of multiformats have at most 63 bits
 _MAX_CID: Final = 128
@@ -47,7 +42,7 @@ def write(root: bytes, blocks: Iterable[Block]) -> Iterator[bytes]:
 
     Put the root first and each node before what it links to: readers that walk the DAG as it arrives count on it.
     """
-    header = b"\xa2\x65roots\x81\xd8\x2a\x58\x25\x00" + root + b"\x67version\x01"
+    header = dagcbor.encode({"roots": [Link(root)], "version": 1})
     yield _varint(len(header)) + header
     for cid, block in blocks:
         yield _varint(len(cid) + len(block)) + cid
@@ -90,7 +85,7 @@ def _blocks(source: _Source) -> Iterator[Block]:
             raise WireError(
                 f"the block at byte {start} of the CAR file has {len(block)} bytes, at most {MAX_BLOCK} are allowed"
             )
-        if hashlib.sha256(block).digest() != cid[-32:]:
+        if not names(cid, block):
             raise WireError(f"the block at byte {start} of the CAR file does not have the hash that its CID names")
         yield cid, block
 
@@ -107,11 +102,9 @@ def _header(source: _Source) -> tuple[int, tuple[bytes, ...]]:
         )
     data = source.exactly(length, "the header")
     try:
-        header = cbor2.loads(
-            data, max_depth=4, allow_indefinite=False, allow_duplicate_keys=False, strict_hashable_types=True
-        )
-    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-        raise WireError(f"this is not a CAR file: the header at byte {start} is not CBOR ({error})") from error
+        header = dagcbor.decode(data, MAX_HEADER)
+    except WireError as error:
+        raise WireError(f"this is not a CAR file that learnae can read: the header at byte {start}: {error}") from error
     if not isinstance(header, dict) or type(header.get("version")) is not int:
         raise WireError(f"this is not a CAR file: the header at byte {start} names no version")
     if header["version"] != 1:
@@ -119,18 +112,9 @@ def _header(source: _Source) -> tuple[int, tuple[bytes, ...]]:
     roots = header.get("roots")
     if not isinstance(roots, list) or set(header) != {"roots", "version"}:
         raise WireError(f"this is not a CAR file: the header at byte {start} has no list of roots")
-    try:
-        return 1, tuple(_root(root) for root in roots)
-    except WireError as error:
-        raise WireError(f"a root in the header at byte {start} of the CAR file {error}") from None
-
-
-def _root(link: Any) -> bytes:
-    if not isinstance(link, cbor2.CBORTag) or link.tag != 42 or not isinstance(link.value, bytes):
-        raise WireError("is not a CID")
-    if link.value[:1] != b"\0" or len(link.value) != 1 + CID_BYTES:
-        raise WireError("is not a CIDv1 under SHA-256")
-    return _cid(link.value[1:])
+    if not all(isinstance(root, Link) for root in roots):
+        raise WireError(f"a root in the header at byte {start} of the CAR file is not a CID")
+    return 1, tuple(root.cid for root in roots)
 
 
 def _cid(data: bytes) -> bytes:
@@ -139,17 +123,18 @@ def _cid(data: bytes) -> bytes:
     Raises:
         WireError: it is none that learnae can check.
     """
-    if data.startswith(_SHA256):
+    cid = data[:CID_BYTES]
+    if is_cid(cid):
+        return cid
+    if cid.startswith(_SHA256):
         raise WireError("has a CIDv0: add the data with CIDv1 (`ipfs add --cid-version=1`)")
-    if data[:1] != b"\x01":
+    if cid[:1] != b"\x01":
         raise WireError("has no CID")
-    if data[1:2] and data[1] not in _CODECS:
-        raise WireError(f"has a CID of codec {data[1]:#04x}: only {', '.join(_CODECS.values())} can be read")
-    if len(data) >= 4 and data[2:4] != _SHA256:
+    if cid[1:2] and cid[1] not in (RAW, DAG_PB, DAG_CBOR):
+        raise WireError(f"has a CID of codec {cid[1]:#04x}: only raw, dag-pb and dag-cbor can be read")
+    if len(cid) >= 4 and cid[2:4] != _SHA256:
         raise WireError("has a CID under another hash than SHA-256, which cannot be checked")
-    if len(data) < CID_BYTES:
-        raise WireError("is shorter than its CID")
-    return data[:CID_BYTES]
+    raise WireError("is shorter than its CID")
 
 
 def _varint(number: int) -> bytes:

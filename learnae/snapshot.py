@@ -14,7 +14,7 @@ from learnae import unixfs
 from learnae.blocks import Blocks
 from learnae.cid import to_text
 from learnae.errors import LayoutError, StoreError, WireError
-from learnae.layout import Layout
+from learnae.layout import Layout, TensorSpec
 from learnae.unixfs import LEAF, Child, MissingBlock
 
 FORMAT: Final = "learnae-replica-1"
@@ -45,12 +45,7 @@ def read_header(leaves: Iterator[bytes], layout: Layout) -> tuple[tuple[int, ...
     Raises:
         StoreError: it is not the header of a snapshot of this layout, to the byte.
     """
-    found = next(leaves, b"")
-    length = 8 + int.from_bytes(found[:8], "little")
-    if length > _MAX_HEADER:
-        raise StoreError("this is not the snapshot of a replica: its header is too long")
-    while len(found) < length and (leaf := next(leaves, b"")):
-        found += leaf
+    found, length = _beginning(leaves, _MAX_HEADER)
     try:
         written = json.loads(found[8:length])["__metadata__"]["exponents"]
         exponents = tuple(int(number) for number in written.split(","))
@@ -59,6 +54,39 @@ def read_header(leaves: Iterator[bytes], layout: Layout) -> tuple[tuple[int, ...
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"this is not the snapshot of a replica: {error!r}") from error
     return exponents, found[length:]
+
+
+def layout_of(leaves: Iterator[bytes], limit: int = _MAX_HEADER) -> Layout:
+    """The layout of the replica in this file, for who does not know the model: in a snapshot all types are "float32".
+
+    Raises:
+        StoreError: it is not the header of a snapshot, or one of more than `limit` bytes.
+    """
+    found, length = _beginning(leaves, limit)
+    try:
+        entries = json.loads(found[8:length])
+        written = entries.pop("__metadata__")["exponents"]
+        exponents = tuple(int(number) for number in written.split(","))
+        ordered = sorted(entries.items(), key=lambda entry: entry[1]["data_offsets"])
+        layout = Layout(tuple(TensorSpec(name, tuple(entry["shape"]), "float32") for name, entry in ordered))
+        if header(layout, exponents) != found[:length]:
+            raise StoreError("this is not the snapshot of a swarm's weights: its header is in another format")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, LayoutError) as error:
+        raise StoreError(f"this is not the snapshot of a swarm's weights: {error!r}") from error
+    return layout
+
+
+def _beginning(leaves: Iterator[bytes], limit: int) -> tuple[bytes, int]:
+    """The leaves up to the one in which the header ends, and where it ends."""
+    found = next(leaves, b"")
+    length = 8 + int.from_bytes(found[:8], "little")
+    if length > limit:
+        raise StoreError("this is not the snapshot of a replica: its header is too long")
+    parts, size = [found], len(found)
+    while size < length and (leaf := next(leaves, b"")):
+        parts.append(leaf)
+        size += len(leaf)
+    return b"".join(parts), length
 
 
 def cut_leaves(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
 from learnaed.service import Service
-from learnaed.snapshots import Archive, Catalogue, Finder, Shelf
+from learnaed.snapshots import Archive, Catalogue, Finder, Importer, Shelf
 from learnaed.snapshots.start import start_from
 from learnaed.status import create_token, serve
 from learnaed.status.files import write_private
@@ -95,7 +95,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
         archive = Archive(shelf)
         pinning = _pinning(config, profile, archive, network, messages)
         finder = Finder(shelf, network, lambda: pinning.node if pinning is not None else None, store.block)
-        catalogue = Catalogue(archive, finder, coordinator, pinning)
+        catalogue = Catalogue(archive, finder, Importer(blocks, archive), coordinator, pinning)
         driver = Driver(
             coordinator,
             store,

@@ -142,8 +142,13 @@ def _first(layers: list[_Layer], name: str) -> Path | None:
     return None
 
 
+def flag(name: str) -> str:
+    """How the setting of this field is called on the command line: "from" cannot be a field's name."""
+    return "--from" if name == "start" else f"--{name.replace('_', '-')}"
+
+
 def _from_flags(flags: Mapping[str, object]) -> _Layer:
-    return {name: (f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value not in (None, ())}
+    return {name: (flag(name), value) for name, value in flags.items() if value not in (None, ())}
 
 
 def _from_environment(environment: Mapping[str, str]) -> _Layer:
@@ -273,7 +278,7 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
 
 
 def _size(value: object) -> int:
-    match = re.fullmatch(r"(\d{1,15})\s*([kMGT]?)(i?)B?", str(value))
+    match = re.fullmatch(r"(\d{1,15})\s*(?:([kMGT])(i?))?B?", str(value))
     size = int(match[1]) * (1024 if match[3] else 1000) ** " kMGT".index(match[2] or " ") if match else 0
     if not 2**20 <= size <= 2**60:
         raise ValueError("must be a number of bytes from 1 MiB on. Say 500MB or 20GiB, for instance.")
@@ -341,7 +346,7 @@ def _start(value: object) -> str:
     try:
         codec = codec_of(from_text(text))
     except WireError as error:
-        raise ValueError(f"{error}. Copy it from `learnae snapshots`.") from error
+        raise ValueError(f"must be the CID of a cut: {error}. Copy it from `learnae snapshots`.") from error
     if codec != DAG_CBOR:
         raise ValueError("must be the CID of a cut, which begins with bafyrei. Copy it from `learnae snapshots`.")
     return text

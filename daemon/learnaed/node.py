@@ -253,6 +253,10 @@ class Node:
         """Take that back."""
         await self._catalogue.unpin(cid)
 
+    async def take(self, path: Path) -> dict[str, Any]:
+        """Take in a file that holds a cut or a snapshot."""
+        return await self._catalogue.take(path)
+
     async def command(self, verb: str) -> None:
         """Carry out a verb of the status endpoint."""
         state = self.state()

@@ -180,7 +180,10 @@ def unpin(cid: str, home: Path | None, profile: str | None) -> None:
 @_where
 @click.option("--task", metavar="SPEC", help="Task whose model this is.  [default: the daemon's]")
 @click.option("--data", type=click.Path(path_type=Path), help="Directory with the task's data files.")
-def export(names: tuple[str, ...], home: Path | None, profile: str | None, task: str | None, data: Path | None) -> None:
+@click.option("--car", is_flag=True, help="Write the cut itself as a CAR file, for `learnae import` and for IPFS.")
+def export(
+    names: tuple[str, ...], home: Path | None, profile: str | None, task: str | None, data: Path | None, car: bool
+) -> None:
     """Write the model of the cut CID, or of the newest one, to FILE: float32 tensors, as safetensors.
 
     With a model that has BatchNorm layers their statistics are estimated anew on the task's local data: they are no
@@ -191,9 +194,26 @@ def export(names: tuple[str, ...], home: Path | None, profile: str | None, task:
     if len(names) > 2:
         raise click.UsageError("give the CID of a cut, or none, and one FILE.")
     cid, file = names[0] if len(names) == 2 else None, Path(names[-1])
+    if car and (task or data):
+        raise click.UsageError("--task and --data are for models: a CAR file has what is on the disk.")
     found = exporting.locate(home or default_home(), profile, cid)
+    if car:
+        click.echo(f"wrote {file}: {exporting.write_car(found, file)} bytes of {found.cid}")
+        return
     size = exporting.write(found, file, task or found.task, data or found.data)
-    click.echo(f"wrote {file}: {size} weights of cut {found.cid}")
+    click.echo(f"wrote {file}: {size} weights of {found.cid}")
+
+
+@cli.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path))
+@_where
+def import_(file: Path, home: Path | None, profile: str | None) -> None:
+    """Take the cut or the snapshot in FILE in and pin it: a CAR file, or a snapshot as safetensors."""
+    from learnae.cli import daemons
+
+    found = _one(home, profile).post(f"/api/import?path={quote(str(file), safe='')}", daemons.LONG)
+    what = "a snapshot" if found["index"] is None else f"cut {found['index']}"
+    click.echo(f"pinned: {what}, {found['size']} bytes, {found['cid']}")
 
 
 @cli.command()

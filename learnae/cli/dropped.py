@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 MEANINGS: Final = {
+    "bitswap-refused": "a peer does not take Bitswap messages, or too slowly; it is asked for no blocks",
     "buffer-overrun": "a peer sent far more than was read; its connection was closed",
     "busy": "a peer asked for too much at once, or too many did; it asks again",
     "connection-error": "a connection broke in a way that only a faulty peer or network causes",
     "control-flood": "a pubsub message named too many other messages; that part of it was ignored",
     "handler-error": "learnae itself failed on what came in: the log says how, please report it",
     "handshake": "an incoming connection did not become an encrypted one: a port scan, or no learnae",
+    "malformed-bitswap": "a peer sent what is not Bitswap; its connection was closed",
     "malformed-request": "a request broke off, came too slowly, was too large or broke the wire format",
     "malformed-rpc": "a peer sent what is not pubsub; its connection was closed",
     "oversized": "a pubsub message was larger than any of learnae's",
@@ -22,5 +24,7 @@ MEANINGS: Final = {
     "too-many-handshakes": "too many connections came in at one moment; the last ones were closed",
     "too-many-streams": "a peer opened too many streams at once; the last ones were closed",
     "unknown-topic": "a message was for a topic on which this node is not; harmless",
+    "unwanted-blocks": "a peer sent many blocks that nobody had asked for; its connection was closed",
+    "want-flood": "a peer asked for blocks faster than they are given; it was made to wait",
 }
 """Reason, as in `network.dropped` of the status and in `learnae_dropped_total`, -> what happened."""

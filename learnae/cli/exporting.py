@@ -1,21 +1,30 @@
-"""`learnae export`: turns a snapshot of the swarm's exact weights into a model file that any program can read."""
+"""`learnae export`: a snapshot of the swarm's weights as a model file, or as a CAR file; used by the CLI."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+from learnae import car, unixfs
 from learnae.blocks import Blocks
-from learnae.cid import DAG_CBOR, codec_of, from_text, to_text
+from learnae.cid import DAG_CBOR, RAW, codec_of, from_text, to_text
 from learnae.cli import daemons
-from learnae.errors import DaemonError, LayoutError, StoreError
+from learnae.errors import DaemonError, LayoutError, StoreError, WireError
 from learnae.manifest import Manifest
-from learnae.snapshot import read
+from learnae.snapshot import layout_of, read
 
 if TYPE_CHECKING:
     import torch
+
+    from learnae.layout import Layout
+    from learnae.replica import Replica
 
 _BLOCKS = Path("snapshots", "blocks")
 _BATCHES = 100
@@ -41,8 +50,8 @@ def locate(home: Path, profile: str | None, cid: str | None) -> Found:
         DaemonError: no daemon runs that could tell the newest, or it has none yet; no profile has the snapshot.
         WireError: it is no CID.
     """
-    running = [daemon for daemon in daemons.find(home) if profile in (None, daemon.profile)]
     if cid is None:
+        running = daemons.select(home, profile)
         rows = [(row["index"], row["cid"], daemon) for daemon in running for row in daemon.get("/api/snapshots")]
         if not rows:
             raise DaemonError(
@@ -51,10 +60,11 @@ def locate(home: Path, profile: str | None, cid: str | None) -> Found:
             )
         _, cid, daemon = max(rows, key=lambda row: row[0])
         return _at(daemon.directory, cid, daemon)
+    root = from_text(cid)
     names = sorted(path.parent.parent for path in home.glob(f"{profile or '*'}/{_BLOCKS}"))
     for directory in names:
-        if Blocks(directory / _BLOCKS).has(from_text(cid)):
-            return _at(directory, cid, next((d for d in running if d.directory == directory), None))
+        if Blocks(directory / _BLOCKS).has(root):
+            return _at(directory, cid, next((d for d in daemons.find(home) if d.directory == directory), None))
     raise DaemonError(f"no profile in {home} has {cid}: fetch it with `learnae pin {cid}` first")
 
 
@@ -65,90 +75,145 @@ def _at(directory: Path, cid: str, daemon: daemons.Daemon | None) -> Found:
         data = blocks.get(root)
         if data is None:
             raise StoreError(f"the cut {cid} is damaged on the disk: fetch it again with `learnae pin {cid}`")
-        root = Manifest.decode(data).weights
+        try:
+            root = Manifest.decode(data).weights
+        except WireError as error:
+            raise WireError(f"{cid} is no cut of a swarm, but something else: {error}") from error
     status = daemon.get("/api/status") if daemon is not None else {}
     folder = status.get("data")
     return Found(to_text(from_text(cid)), blocks, root, status.get("task"), Path(folder) if folder else None)
 
 
 def write(found: Found, file: Path, task: str | None, data: Path | None) -> int:
-    """Write the model; how many weights it has.
+    """Write the model as safetensors, float32; how many weights it has.
 
     Raises:
         StoreError: a block is missing or damaged, or the file cannot be written.
         LayoutError: it is the snapshot of another model than the task's.
+        TaskError: there is no such task.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = dict(_tensors(read(found.blocks, found.root)))
-    count = sum(tensor.numel() for tensor in tensors.values())
-    state = _completed(tensors, task, data) if task is not None else tensors
-    draft = file.with_name(file.name + ".new")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, draft, {"learnae": found.cid})
-        draft.replace(file)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise StoreError(f"{file} cannot be written: {error.strerror}. Give another path, or make room") from error
-    return count
+    from learnae.replica import Replica
+
+    layout = layout_of(read(found.blocks, found.root))
+    tensors = _tensors(layout, Replica.from_snapshot(read(found.blocks, found.root), layout))
+    state = tensors if task is None else _completed(layout, tensors, task, data)
+    # Tied tensors share their memory, which such a file cannot.
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    with _replacing(file) as draft:
+        try:
+            save_file(state, draft, {"learnae": found.cid})
+        except SafetensorError as error:
+            raise StoreError(f"{file} cannot be written: {error}. Give another path, or make room") from error
+    return layout.size
 
 
-def _tensors(leaves: Iterator[bytes]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights as float32, under their names."""
+def _tensors(layout: Layout, replica: Replica) -> dict[str, torch.Tensor]:
     import torch
-    from safetensors.torch import load
 
-    content = b"".join(leaves)
-    exponents = _exponents(content)
-    for (name, units), exponent in zip(
-        sorted(load(content).items(), key=lambda item: _offset(content, item[0])), exponents, strict=True
-    ):
-        yield name, (units.to(torch.float64) * 2.0**exponent).to(torch.float32)
+    weights = torch.from_numpy(replica.read())
+    return {
+        tensor.name: weights[offset : offset + tensor.size].reshape(tensor.shape)
+        for offset, tensor in zip(layout.offsets, layout.tensors, strict=True)
+    }
 
 
-def _header(content: bytes) -> dict[str, Any]:
-    import json
-
-    header: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return header
-
-
-def _exponents(content: bytes) -> list[int]:
-    try:
-        return [int(number) for number in _header(content)["__metadata__"]["exponents"].split(",")]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError("this is not the snapshot of a swarm's weights: give the CID of a cut") from error
-
-
-def _offset(content: bytes, name: str) -> tuple[int, int]:
-    begin, end = _header(content)[name]["data_offsets"]
-    return begin, end
-
-
-def _completed(tensors: dict[str, torch.Tensor], task: str, data: Path | None) -> dict[str, torch.Tensor]:
+def _completed(
+    layout: Layout, tensors: dict[str, torch.Tensor], task: str, data: Path | None
+) -> dict[str, torch.Tensor]:
     """The state of the task's model with these weights, BatchNorm statistics estimated on local data."""
     import torch
     from torch import nn
 
+    from learnae.model import describe
     from learnae.task import Shard, load_task
 
     loaded = load_task(task, data)
+    torch.manual_seed(loaded.seed)
     model = loaded.model()
-    wrong = model.load_state_dict(tensors, strict=False).unexpected_keys
-    if wrong:
+    theirs, ours = ([(tensor.name, tensor.shape) for tensor in one.tensors] for one in (layout, describe(model)))
+    if theirs != ours:
+        odd = sorted({name for name, _ in set(theirs) ^ set(ours)})
         raise LayoutError(
-            f"the snapshot has weights that the model of task {task} has not ({', '.join(wrong[:3])}): give the task "
-            "that it was trained with"
+            f"the snapshot is of another model than that of task {task} (they differ in {', '.join(odd[:3])}): give "
+            "the task that it was trained with"
         )
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if norms:
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            parameters[name].copy_(tensor)
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         for module in norms:
             module.reset_running_stats()
             module.momentum = None  # a plain mean over all batches
         model.train()
-        with torch.no_grad():
-            for number, batch in enumerate(loaded.batches(Shard(0, 1), 0)):
-                if number == _BATCHES:
-                    break
-                loaded.loss(model, batch)
-    return dict(model.state_dict())
+        for batch in islice(loaded.batches(Shard(0, 1), 0), _BATCHES if norms else 0):
+            loaded.loss(model, batch)
+    return model.state_dict() | tensors
+
+
+def write_car(found: Found, file: Path, console: Console | None = None) -> int:
+    """Write the cut, or the snapshot, as a CAR file; how many bytes it has. Shows a bar on a terminal.
+
+    Raises:
+        StoreError: a block is missing or damaged, or the file cannot be written.
+    """
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    console = console or Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=_size(found))
+
+        def blocks() -> Iterator[car.Block]:
+            for cid, block in _blocks(found):
+                yield cid, block
+                progress.advance(bar, len(block) if codec_of(cid) == RAW else 0)
+
+        with _replacing(file) as draft, draft.open("wb") as out:
+            return sum(out.write(piece) for piece in car.write(from_text(found.cid), blocks()))
+
+
+def _size(found: Found) -> int | None:
+    block = found.blocks.get(found.root)
+    return None if block is None else unixfs.size_of(found.root, block)
+
+
+def _blocks(found: Found) -> Iterator[car.Block]:
+    """All of them, the root first."""
+    get = _getter(found)
+    cid = from_text(found.cid)
+    if cid != found.root:
+        yield cid, get(cid)
+    try:
+        for step in unixfs.walk(found.root, get):
+            yield step.cid, get(step.cid)
+    except WireError as error:
+        raise StoreError(f"the snapshot {to_text(found.root)} is no file: {error}") from error
+
+
+def _getter(found: Found) -> Callable[[bytes], bytes]:
+    def get(cid: bytes) -> bytes:
+        block = found.blocks.get(cid)
+        if block is None:
+            raise StoreError(
+                f"{found.cid} is not whole: {to_text(cid)} is missing or damaged. Fetch it again with "
+                f"`learnae pin {found.cid}`"
+            )
+        return block
+
+    return get
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """Where to write what shall be `file` when all of it is there."""
+    draft = file.with_name(file.name + ".new")
+    try:
+        try:
+            yield draft
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error.strerror}. Give another path, or make room") from error

@@ -207,7 +207,7 @@ def show_snapshots(daemon: Daemon, snapshots: Sequence[Mapping[str, Any]], conso
             str(row["updates"]),
             number(row["loss"]),
             size(row["size"]),
-            f"{row['attested_by']} peers",
+            f"{row['attested_by']} peer{'s' * (row['attested_by'] != 1)}",
             ", ".join(why) or "for now",
             str(row["cid"]),
         )

@@ -20,13 +20,14 @@ import trio
 
 from learnaed.config import Config
 from learnaed.status import create_token, serve
-from tests.face.fakes import fake_status
+from tests.face.fakes import FakeSource, fake_status
 
 STEPS_PER_ROUND = 40
 
 
-class Node:
+class Node(FakeSource):
     def __init__(self, config: Config) -> None:
+        super().__init__()
         self.config = config
         self.behaviour = config.task.rpartition(":")[2]
         self.started = time.monotonic()

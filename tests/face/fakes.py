@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import trio
 
-from learnae.errors import DaemonError
+from learnae.errors import DaemonError, NetworkError, StoreError, WireError
 from learnae.peer import peer_id
 
 
@@ -64,8 +65,25 @@ def fake_status(**changes: Any) -> dict[str, Any]:
             "adopting": "the others have settled far more than this node has",
             "adopted": 1,
         },
+        "ipfs": {
+            "state": "importing",
+            "why": None,
+            "address": "/ip4/127.0.0.1/tcp/5001",
+            "node": "12D3KooWIpfs",
+            "agent": "kubo/0.39.0/",
+            "last_success": 1.7e9,
+            "pins": 5,
+            "queue": 2,
+            "imports": 6,
+            "bytes_sent": 400_000,
+            "failures": 1,
+        },
         "snapshots": {
             "held": 4,
+            "bytes": 300_000,
+            "cap": 1_000_000,
+            "collected": 7,
+            "damaged": 1,
             "fetching": {
                 "cid": "bafybeiaaaaaa",
                 "done": 34_000,
@@ -84,8 +102,35 @@ def fake_status(**changes: Any) -> dict[str, Any]:
     return status | changes
 
 
+def fake_cut(index: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "index": index,
+        "cid": f"bafyrei{index:052}",
+        "weights": f"bafybei{index:052}",
+        "size": 69_000,
+        "updates": 3 * index,
+        "samples": 480,
+        "loss": 0.125,
+        "authors": 3,
+        "since": 1.7e9,
+        "milestone": False,
+        "pinned": False,
+        "attested_by": 2,
+    } | changes
+
+
 class FakeSource:
+    """Has the cuts of `cuts`. To pin "bafynobody" and so on fails as the names say."""
+
+    failures: ClassVar[dict[str, Exception]] = {
+        "bafyno-cid": WireError("this is no CID. Give one."),
+        "bafynobody": NetworkError("nobody has it. Connect to a peer."),
+        "bafyfull": StoreError("there is no room. Make some."),
+    }
+
     def __init__(self, **changes: Any) -> None:
+        self.cuts: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, str]] = []
         self.state = fake_status(**changes)
         self.verbs: list[str] = []
         self.health = (True, "training")
@@ -126,3 +171,23 @@ class FakeSource:
         self.verbs.append(verb)
         if verb == "stop":
             self.stopped.set()
+
+    async def snapshots(self) -> list[dict[str, Any]]:
+        return self.cuts
+
+    async def pin(self, cid: str) -> dict[str, Any]:
+        self._ask("pin", cid)
+        return fake_cut(8, cid=cid, pinned=True)
+
+    async def unpin(self, cid: str) -> None:
+        self._ask("unpin", cid)
+
+    async def take(self, path: Path) -> dict[str, Any]:
+        self._ask("import", str(path))
+        index = None if path.suffix == ".safetensors" else 8
+        return {"cid": "bafyrei8", "weights": "bafybei8", "size": 69_000, "index": index}
+
+    def _ask(self, verb: str, what: str) -> None:
+        if what in self.failures:
+            raise self.failures[what]
+        self.asked.append((verb, what))

@@ -18,10 +18,10 @@ from rich.console import Console
 from learnae import __version__
 from learnae.cli import cli, dropped
 from learnae.cli.daemons import Daemon
-from learnae.cli.tables import show_peers, show_status
+from learnae.cli.tables import show_peers, show_snapshots, show_status
 from learnae.ledger.admission import Refusal
 from learnaed.status import create_token, serve
-from tests.face.fakes import FakeSource, fake_status
+from tests.face.fakes import FakeSource, fake_cut, fake_status
 
 
 @contextmanager
@@ -174,6 +174,68 @@ def test_several_daemons(tmp_path: Path) -> None:
         assert missing.exit_code == 1 and "Running: a, b" in missing.stderr
 
 
+def test_the_list_of_cuts(tmp_path: Path) -> None:
+    with running(tmp_path) as source:
+        assert "default: no cut is settled yet" in learnae(tmp_path, "snapshots").output
+        assert json.loads(learnae(tmp_path, "snapshots", "--json").stdout) == {"profile": "default", "snapshots": []}
+        source.cuts = [fake_cut(7), fake_cut(8, loss=None)]
+        assert json.loads(learnae(tmp_path, "snapshots", "--json").stdout)["snapshots"] == source.cuts
+
+
+def test_cuts_are_shown_with_why_they_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon = Daemon(tmp_path / "lab", "", 1, "", "hello")
+    cuts = [fake_cut(7, pinned=True, milestone=True), fake_cut(8, attested_by=1), fake_cut(9, loss=None)]
+    show_snapshots(daemon, cuts, Console(width=200))
+    title, *rows = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert title.strip() == "lab: cuts of hello"
+    shown = [line for line in rows if "bafyrei" in line]
+    for line, texts in zip(
+        shown,
+        (
+            ("7", "21", "0.125", "69.0 kB", "2 peers", "pinned, milestone", cuts[0]["cid"]),
+            ("8", "24", "1 peer ", "for now", cuts[1]["cid"]),
+            ("9", "27", " - ", cuts[2]["cid"]),
+        ),
+        strict=True,
+    ):
+        assert all(text in line for text in texts), line
+
+
+def test_cuts_of_several_daemons(tmp_path: Path) -> None:
+    with running(tmp_path, "a") as one, running(tmp_path, "b"):
+        one.cuts = [fake_cut(7)]
+        answers = [json.loads(line) for line in learnae(tmp_path, "snapshots", "--json").stdout.splitlines()]
+        assert [(answer["profile"], len(answer["snapshots"])) for answer in answers] == [("a", 1), ("b", 0)]
+        shown = learnae(tmp_path, "snapshots").output
+        assert "a: cuts of test" in shown and "b: no cut is settled yet" in shown
+        file = tmp_path / "x.car"
+        file.touch()
+        for words in (("pin", "bafy"), ("unpin", "bafy"), ("import", str(file))):
+            result = learnae(tmp_path, *words)
+            assert result.exit_code == 2 and "2 daemons run here: a, b. Say --profile NAME" in result.stderr
+        assert learnae(tmp_path, "pin", "bafy", "--profile", "a").exit_code == 0
+        assert one.asked == [("pin", "bafy")]
+
+
+def test_pin_unpin_and_import(tmp_path: Path) -> None:
+    file, alone = tmp_path / "a b&?.car", tmp_path / "alone.safetensors"
+    file.touch()
+    alone.touch()
+    with running(tmp_path) as source:
+        assert learnae(tmp_path, "pin", "bafyrei8").output == "pinned: cut 8, 24 updates, 69000 bytes\n"
+        assert learnae(tmp_path, "unpin", "bafyrei8").output == "unpinned\n"
+        assert learnae(tmp_path, "import", str(file)).output == "pinned: cut 8, 69000 bytes, bafyrei8\n"
+        assert learnae(tmp_path, "import", str(alone)).output == "pinned: a snapshot, 69000 bytes, bafyrei8\n"
+        asked = [("pin", "bafyrei8"), ("unpin", "bafyrei8"), ("import", str(file)), ("import", str(alone))]
+        assert source.asked == asked
+        for cid, error in source.failures.items():
+            result = learnae(tmp_path, "pin", cid)
+            assert result.exit_code == 1 and str(error) in " ".join(result.stderr.split())
+        assert learnae(tmp_path, "pin", "../../finish").exit_code == 1
+        assert learnae(tmp_path, "import", str(tmp_path / "none")).exit_code == 2
+        assert source.verbs == []
+
+
 def test_a_refusal_is_told(tmp_path: Path) -> None:
     with running(tmp_path):
         result = learnae(tmp_path, "resume")
@@ -233,5 +295,5 @@ def test_version_and_help() -> None:
     for word in ("version", "--version"):
         assert CliRunner().invoke(cli, [word]).output == f"learnae {__version__}\n"
     text = CliRunner().invoke(cli, ["--help"]).output
-    for verb in ("status", "peers", "finish", "pause", "resume", "stop", "demo", "Exit codes"):
+    for verb in ("status", "peers", "finish", "pause", "resume", "stop", "demo", "snapshots", "import", "Exit codes"):
         assert verb in text

@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from learnae import __version__
+from learnae.cid import DAG_CBOR, make_cid, raw_cid, to_text
 from learnae.errors import ConfigError, StoreError
 from learnae.peer import peer_id
 from learnae.tasks import BUILT_IN
 from learnaed import main
-from learnaed.config import Config
+from learnaed.config import Config, flag
 from learnaed.network.settings import NetworkSettings
 
 PEER = f"/ip4/192.0.2.7/tcp/4117/p2p/{peer_id(bytes(32))}"
@@ -121,6 +122,17 @@ BAD = [
     ("seed", "1.5"),
     ("seed", True),
     ("rounds", "0"),
+    ("start", "bafyreinonsense"),
+    ("start", "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWNFmdG"),
+    ("start", to_text(raw_cid(b"a leaf"))),
+    ("ipfs", "yes"),
+    ("ipfs", "127.0.0.1:5001"),
+    ("ipfs", "/ip4/127.0.0.1/udp/5001"),
+    ("snapshot_cap", "0"),
+    ("snapshot_cap", "1000kB"),
+    ("snapshot_cap", "2XB"),
+    ("snapshot_cap", "-5GB"),
+    ("snapshot_cap", True),
     ("mdns", "perhaps"),
     ("log_format", "xml"),
     ("log_level", "loud"),
@@ -130,8 +142,7 @@ BAD = [
 
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_bad_values_name_their_source_and_a_remedy(base: dict[str, Any], name: str, value: Any) -> None:
-    flag = f"--{name.replace('_', '-')}"
-    with pytest.raises(ConfigError, match=rf"^{flag} is .*, but ") as caught:
+    with pytest.raises(ConfigError, match=rf"^{flag(name)} is .*, but ") as caught:
         Config.resolve({**base, name: value}, {})
     assert "must" in str(caught.value) or "is not a directory" in str(caught.value)
     with pytest.raises(ConfigError, match=f"^{name} is "):
@@ -139,6 +150,33 @@ def test_bad_values_name_their_source_and_a_remedy(base: dict[str, Any], name: s
     if isinstance(value, str) and value.strip() and " " not in value:
         with pytest.raises(ConfigError, match=f"^LEARNAE_{name.upper()} is "):
             Config.resolve({key: kept for key, kept in base.items() if key != name}, {f"LEARNAE_{name.upper()}": value})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1048576", 2**20),
+        (2**21, 2**21),
+        ("500MB", 500_000_000),
+        ("500 M", 500_000_000),
+        ("20GiB", 20 * 2**30),
+        ("3Gi", 3 * 2**30),
+        ("2TB", 2 * 10**12),
+        ("2000kB", 2_000_000),
+    ],
+)
+def test_sizes_are_bytes_with_or_without_a_unit(base: dict[str, Any], text: object, size: int) -> None:
+    assert Config.resolve({**base, "snapshot_cap": text}, {}).snapshot_cap == size
+
+
+def test_where_snapshots_come_from_and_go_to(base: dict[str, Any]) -> None:
+    config = Config.resolve(base, {})
+    assert (config.start, config.ipfs, config.snapshot_cap) == (None, "auto", 20 * 2**30)
+    cut = to_text(make_cid(DAG_CBOR, b"a cut"))
+    for address in ("off", "auto", "/ip4/192.0.2.1/tcp/5001", "/dns4/ipfs.example/tcp/443/https"):
+        config = Config.resolve({**base, "start": cut}, {"LEARNAE_IPFS": address, "LEARNAE_SNAPSHOT_CAP": "1GB"})
+        assert (config.start, config.ipfs, config.snapshot_cap) == (cut, address, 10**9)
+    assert Config.resolve(base, {"LEARNAE_START": cut}).start == cut
 
 
 def test_a_task_is_built_in_or_a_class_in_a_file_that_exists(base: dict[str, Any], tmp_path: Path) -> None:
@@ -168,7 +206,7 @@ def test_help_teaches() -> None:
     assert "learnaed run --topic hello --task digits --shard 1/2" in runner.invoke(main.cli, ["--help"]).output
     text = runner.invoke(main.cli, ["run", "--help"]).output
     for name in Config.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in text
+        assert flag(name) in text
     assert "Exit codes" in text
     assert ", ".join(BUILT_IN) in text
 

@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from learnae.cli import cli, dropped
 from learnae.ledger.admission import Refusal
-from learnaed.config import Config
+from learnaed.config import Config, flag
 from learnaed.network.settings import Counters, NetworkStatistics
 from learnaed.status import metrics
-from tests.face.fakes import FakeSource, fake_status
+from tests.face.fakes import FakeSource, fake_cut, fake_status
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "user-guide.md").read_text()
@@ -22,7 +22,7 @@ GUIDE = (ROOT / "docs" / "user-guide.md").read_text()
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Config)])
 def test_flags(name: str) -> None:
-    assert f"`--{name.replace('_', '-')}" in GUIDE
+    assert f"`{flag(name)}" in GUIDE
 
 
 def test_metrics() -> None:
@@ -44,17 +44,19 @@ def test_refusals(refusal: Refusal) -> None:
 
 
 def test_drops() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "daemon" / "learnaed" / "network").glob("*.py"))
-    counted = re.findall(r'(?:dropped\[|count\(\w+, |_expel\(\w+, )"([a-z-]+)"', sources)
+    sources = "".join(path.read_text() for path in (ROOT / "daemon" / "learnaed" / "network").rglob("*.py"))
+    counted = re.findall(r'(?:count\(\w+, |_expel\(\w+, )"([a-z-]+)"', sources)
+    counted += re.findall(r'"([a-z-]+)"', " ".join(re.findall(r"dropped\[[^]]+]", sources)))
     assert set(counted) == set(dropped.MEANINGS)
     assert not [reason for reason, meaning in dropped.MEANINGS.items() if f"| `{reason}` | {meaning}" not in GUIDE]
 
 
 def test_fields_of_the_status() -> None:
     status = fake_status()
-    parts = (status, *(status[key] for key in ("trainer", "ledger", "cuts", "snapshots", "store")))
+    parts = (status, *(status[key] for key in ("trainer", "ledger", "cuts", "snapshots", "ipfs", "store")))
     names = {name for part in parts for name in part}
     names |= {field.name for kind in (NetworkStatistics, Counters) for field in fields(kind)} - {"counters"}
+    names |= set(fake_cut(1))
     names |= {name for peer in FakeSource().peers() for name in peer}
     assert not sorted(name for name in names if f"`{name}`" not in GUIDE)
 

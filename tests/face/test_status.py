@@ -7,17 +7,18 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import trio
+from hypercorn.config import Config as HypercornConfig
 from prometheus_client.parser import text_string_to_metric_families
 
 from learnae.errors import ConfigError, StoreError
 from learnaed.status import StatusSource, create_token, serve
 from learnaed.status.files import write_private
-from tests.face.fakes import FakeSource
+from tests.face.fakes import FakeSource, fake_cut
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -77,6 +78,10 @@ async def test_metrics_are_prometheus_text() -> None:
     assert samples["learnae_cuts_settled", ()] == 98
     assert samples["learnae_cuts_adopted_total", ()] == 1
     assert samples["learnae_snapshot_fetched_bytes", ()] == 34_000
+    assert samples["learnae_snapshots_bytes", ()] == 300_000
+    assert samples["learnae_snapshots_cap_bytes", ()] == 1_000_000
+    assert samples["learnae_ipfs_pins", ()] == 5
+    assert samples["learnae_ipfs_state", (("state", "importing"),)] == 1
     assert samples["learnae_state", (("state", "training"),)] == 1
     assert samples["learnae_refused_total", (("reason", "forged"),)] == 2
     assert samples["learnae_refused_total", (("reason", 'odd "reason"\n'),)] == 1
@@ -86,7 +91,7 @@ async def test_metrics_are_prometheus_text() -> None:
 
 
 async def test_metrics_of_a_node_that_just_starts() -> None:
-    async with served(FakeSource(trainer=None, ledger={}, refused={}, network={}, peer=None)) as client:
+    async with served(FakeSource(trainer=None, ledger={}, refused={}, network={}, peer=None, ipfs=None)) as client:
         answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert list(text_string_to_metric_families(answer.text))
@@ -126,6 +131,58 @@ async def test_verbs_need_the_token() -> None:
         assert source.verbs == ["finish", "pause", "stop"]
 
 
+async def test_cuts_are_listed_pinned_and_unpinned() -> None:
+    source = FakeSource()
+    source.cuts = [fake_cut(7), fake_cut(8)]
+    async with served(source) as client:
+        assert (await client.get("/api/snapshots")).json() == source.cuts
+        answer = await client.post("/api/snapshots/bafyrei8/pin", headers=BEARER)
+        assert (answer.status_code, answer.json()["cid"], answer.json()["pinned"]) == (200, "bafyrei8", True)
+        assert (await client.post("/api/snapshots/bafyrei8/unpin", headers=BEARER)).status_code == 200
+    assert source.asked == [("pin", "bafyrei8"), ("unpin", "bafyrei8")]
+
+
+async def test_a_file_is_imported() -> None:
+    source = FakeSource()
+    async with served(source) as client:
+        path = "/home/me/a b&c=?.car"
+        answer = await client.post("/api/import", params={"path": path}, headers=BEARER)
+        assert (answer.status_code, answer.json()["index"]) == (200, 8)
+        for query in ("", "?path=", "?path=%00", "?file=x"):
+            answer = await client.post(f"/api/import{query}", headers=BEARER)
+            assert (answer.status_code, answer.json()["error"][:10]) == (400, "which file")
+    assert source.asked == [("import", path)]
+
+
+@pytest.mark.parametrize("path", ["/api/snapshots/bafy/pin", "/api/snapshots/bafy/unpin", "/api/import?path=/x"])
+async def test_what_changes_snapshots_needs_the_token(path: str) -> None:
+    source = FakeSource()
+    async with served(source) as client:
+        for headers in ({}, {"Authorization": f"Bearer {TOKEN}x"}):
+            answer = await client.post(path, headers=headers)
+            assert (answer.status_code, source.asked) == (401, [])
+            assert "bearer token" in answer.json()["error"]
+        answer = await client.get(path, headers=BEARER)
+        assert (answer.status_code, source.asked) == (405, [])
+        assert "send POST with the token" in answer.json()["error"]
+
+
+async def test_what_cannot_be_done_with_snapshots_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FakeSource()
+    async with served(source) as client:
+        for cid, error in source.failures.items():
+            for path in (f"/api/snapshots/{cid}/pin", f"/api/snapshots/{cid}/unpin", f"/api/import?path={cid}"):
+                answer = await client.post(path, headers=BEARER)
+                assert (answer.status_code, answer.json()) == (409, {"error": str(error)})
+
+        async def unreadable() -> list[dict[str, Any]]:
+            raise StoreError("the disk cannot be read. Check it.")
+
+        monkeypatch.setattr(source, "snapshots", unreadable)
+        answer = await client.get("/api/snapshots")
+        assert (answer.status_code, answer.json()) == (409, {"error": "the disk cannot be read. Check it."})
+
+
 async def test_errors_are_json_with_a_message() -> None:
     source = FakeSource()
     async with served(source) as client:
@@ -148,6 +205,36 @@ async def test_bodies_are_bounded() -> None:
         assert (await client.post("/api/pause", headers=BEARER, content=b"x" * 4096)).status_code == 202
         answer = await client.post("/api/finish", headers=BEARER, content=b"x" * 100_000)
         assert (answer.status_code, source.verbs) == (413, ["pause"])
+
+
+async def test_a_body_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learnaed.status.api.BODY_SECONDS", 0.1)
+    source = FakeSource()
+
+    async with served(source) as client:
+        port = client.base_url.port
+        assert port is not None
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            head = f"POST /api/pause HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n"
+            await stream.send_all(f"{head}Content-Length: 5\r\n\r\nx".encode())
+            with trio.fail_after(5):
+                assert b" 408 " in await stream.receive_some()
+    assert source.verbs == []
+
+
+async def test_a_request_may_wait_for_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hypercorn would end it: its read timeout runs while the client has nothing more to say."""
+    seen: list[HypercornConfig] = []
+
+    async def serve_asgi(app: object, config: HypercornConfig, *, task_status: TaskStatus[list[str]]) -> None:
+        seen.append(config)
+        os.close(int(config.bind[0].removeprefix("fd://")))
+        task_status.started([])
+
+    monkeypatch.setattr("learnaed.status.server.serve_asgi", serve_asgi)
+    async with served(FakeSource()):
+        assert [config.read_timeout for config in seen] == [None]
 
 
 async def test_garbage_and_a_defect_do_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:

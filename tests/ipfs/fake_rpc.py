@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from learnae import car
+from learnae.cid import to_text
 from learnaed.ipfs import cids
 
 Misdeed = Callable[["Request"], None]
@@ -99,7 +100,7 @@ class Request(BaseHTTPRequestHandler):
         self.server.held.update(new)
         if self.query["pin-roots"] == ["true"]:
             self.server.pins[next(iter(new))] = "recursive"
-        self.say({"Root": {"Cid": {"/": cids.to_text(next(iter(new)))}, "PinErrorMsg": ""}})
+        self.say({"Root": {"Cid": {"/": to_text(next(iter(new)))}, "PinErrorMsg": ""}})
 
     def answer_pin_add(self) -> None:
         self.server.pins[self.cid] = "recursive" if self.query["recursive"] == ["true"] else "direct"

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from learnae import car
+from learnae.cid import to_text
 from learnae.errors import NetworkError
 from learnaed.ipfs import IpfsNode, IpfsPinning, Limits, cids, discover, nearby
 from learnaed.ipfs.call import Call, new_limiter
@@ -172,7 +173,7 @@ async def test_an_export_of_the_daemon_is_a_car_file(address: str) -> None:
     rpc = Rpc(address, 60.0, 60.0)
 
     def export(call: Call) -> bytes:
-        with closing(rpc.stream(call, "/dag/export", cids.to_text(tree.root))) as pieces:
+        with closing(rpc.stream(call, "/dag/export", to_text(tree.root))) as pieces:
             return b"".join(pieces)
 
     data = await Call(60.0, 1e5).run(export, new_limiter())

@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from learnae import car
+from learnae.cid import MAX_BLOCK, to_text
 from learnae.errors import ConfigError, NetworkError, WireError
-from learnaed.ipfs import IpfsNode, Limits, cids, discover, nearby, parse_address
+from learnaed.ipfs import IpfsNode, Limits, discover, nearby, parse_address
 from learnaed.ipfs.address import DEFAULT, is_loopback
 from learnaed.ipfs.rpc import Refused
 from tests.ipfs import fake_rpc
@@ -80,7 +81,7 @@ async def test_an_upload_is_never_all_in_memory(fake: FakeNode) -> None:
         nonlocal received
         for piece in request.body():
             received += len(piece)
-        request.say({"Root": {"Cid": {"/": cids.to_text(TREE.root)}}})
+        request.say({"Root": {"Cid": {"/": to_text(TREE.root)}}})
 
     fake.misdeeds["/dag/import"] = count
     await IpfsNode(fake.api, PATIENT).import_dag(TREE.root, Endless())
@@ -181,19 +182,17 @@ OTHER = dag(b"something else")
         ("/id", b"{}{}", "not JSON"),
         ("/id", b"{}\n{}", "2 answers"),
         ("/id", b'{"ID": "' + b"x" * 300_000 + b'"}', "more than 262144 bytes"),
-        ("/pin/ls", json.dumps({"Keys": {cids.to_text(OTHER.root): {}}}).encode(), "names others"),
+        ("/pin/ls", json.dumps({"Keys": {to_text(OTHER.root): {}}}).encode(), "names others"),
         ("/pin/ls", b'{"Keys": []}', "names others"),
-        ("/dag/import", json.dumps({"Root": {"Cid": {"/": cids.to_text(OTHER.root)}}}).encode(), "something else"),
+        ("/dag/import", json.dumps({"Root": {"Cid": {"/": to_text(OTHER.root)}}}).encode(), "something else"),
         ("/dag/import", b'{"Root": {"Cid": 7}}', "something else"),
         (
             "/dag/import",
-            json.dumps(
-                {"Root": {"Cid": {"/": cids.to_text(TREE.root)}, "PinErrorMsg": "a block is\nmissing"}}
-            ).encode(),
+            json.dumps({"Root": {"Cid": {"/": to_text(TREE.root)}, "PinErrorMsg": "a block is\nmissing"}}).encode(),
             "cannot pin what was sent: a block is missing",
         ),
         ("/block/get", b"another block", "hash"),
-        ("/block/get", bytes(car.MAX_BLOCK + 1), "block of more than"),
+        ("/block/get", bytes(MAX_BLOCK + 1), "block of more than"),
         ("/dag/export", b"".join(car.write(TREE.root, [(TREE.root, b"forged")])), "hash"),
         ("/dag/export", b"".join(car.write(TREE.root, TREE.held.items()))[:-1], "cut off"),
         ("/dag/export", b"".join(car.write(TREE.root, [])), "does not have that DAG"),

@@ -1,4 +1,4 @@
-"""CIDs as the RPC API writes them; used by `IpfsNode`."""
+"""CIDs as the RPC API writes them, which need not be base32; used by `IpfsNode`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ import binascii
 import base58
 
 _MAX_TEXT = 128
-
-
-def to_text(cid: bytes) -> str:
-    """The usual text form, base32."""
-    return "b" + base64.b32encode(cid).decode().lower().rstrip("=")
 
 
 def from_text(text: object) -> bytes | None:

@@ -5,7 +5,6 @@ Nothing that the node says is trusted: blocks are verified, answers bounded, and
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from learnae import car
+from learnae.cid import MAX_BLOCK, names, to_text
 from learnae.errors import NetworkError, WireError
 from learnaed.ipfs import cids
 from learnaed.ipfs.address import DEFAULT
@@ -109,7 +109,7 @@ class IpfsNode:
         kinds: tuple[Kind, ...] = ("recursive", "direct")
         for kind in kinds:
             try:
-                answers = await self._ask("/pin/ls", cids.to_text(root), options={"type": kind})
+                answers = await self._ask("/pin/ls", to_text(root), options={"type": kind})
             except Refused as error:
                 if "not pinned" not in str(error):
                     raise
@@ -150,15 +150,13 @@ class IpfsNode:
 
     async def pin(self, root: bytes, recursive: bool = True) -> None:
         """Pin what it holds; returns once it says so."""
-        await self._ask(
-            "/pin/add", cids.to_text(root), options={"recursive": _flag(recursive)}, seconds=self._limits.slow
-        )
+        await self._ask("/pin/add", to_text(root), options={"recursive": _flag(recursive)}, seconds=self._limits.slow)
 
     async def unpin(self, root: bytes, recursive: bool = True) -> None:
         """Remove a pin; there may be none."""
         try:
             await self._ask(
-                "/pin/rm", cids.to_text(root), options={"recursive": _flag(recursive)}, seconds=self._limits.slow
+                "/pin/rm", to_text(root), options={"recursive": _flag(recursive)}, seconds=self._limits.slow
             )
         except Refused as error:
             if "not pinned" not in str(error):
@@ -169,12 +167,12 @@ class IpfsNode:
 
         def receive(call: Call) -> bytes:
             block = bytearray()
-            with closing(self._rpc.stream(call, "/block/get", cids.to_text(cid))) as pieces:
+            with closing(self._rpc.stream(call, "/block/get", to_text(cid))) as pieces:
                 for piece in pieces:
                     block += piece
-                    if len(block) > car.MAX_BLOCK:
-                        raise WireError(f"a block of more than {car.MAX_BLOCK} bytes")
-            if hashlib.sha256(block).digest() != cid[-32:]:
+                    if len(block) > MAX_BLOCK:
+                        raise WireError(f"a block of more than {MAX_BLOCK} bytes")
+            if not names(cid, bytes(block)):
                 raise WireError("a block that does not have the hash that was asked for")
             return bytes(block)
 
@@ -198,7 +196,7 @@ class IpfsNode:
         def receive(call: Call) -> int:
             size = 0
             found = False
-            with closing(self._rpc.stream(call, "/dag/export", cids.to_text(root))) as pieces:
+            with closing(self._rpc.stream(call, "/dag/export", to_text(root))) as pieces:
                 _, blocks = car.read(_Pieces(pieces))
                 for cid, block in blocks:
                     size += len(block)

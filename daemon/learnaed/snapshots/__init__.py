@@ -4,8 +4,9 @@ from learnaed.snapshots.archive import Archive
 from learnaed.snapshots.catalogue import Catalogue
 from learnaed.snapshots.download import Download, Progress
 from learnaed.snapshots.finder import Finder
-from learnaed.snapshots.receiver import LARGEST_HEADER, Receiver
-from learnaed.snapshots.shelf import CUT, Shelf, check_fit
+from learnaed.snapshots.importing import Imported, Importer
+from learnaed.snapshots.receiver import Receiver
+from learnaed.snapshots.shelf import CUT, LARGEST_HEADER, Shelf, check_fit
 
 __all__ = [
     "CUT",
@@ -14,6 +15,8 @@ __all__ = [
     "Catalogue",
     "Download",
     "Finder",
+    "Imported",
+    "Importer",
     "Progress",
     "Receiver",
     "Shelf",

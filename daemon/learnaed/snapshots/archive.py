@@ -23,7 +23,7 @@ MANIFEST: Final = "manifest"
 USER: Final = "user"
 """Kind of the pins that the user made."""
 MILESTONE: Final = 64
-"""Every so many intervals the last cut is kept for good: a few a day with slots of a minute."""
+"""Of every so many intervals the first cut is kept for good: two or three a day with slots of a minute."""
 
 log = logs.get("snapshots")
 
@@ -62,7 +62,7 @@ class Archive:
 
     Args:
         shelf: where their snapshots are.
-        milestone: every so many intervals a cut is kept for good; 0: none.
+        milestone: of every so many intervals one cut is kept for good; 0: none.
     """
 
     def __init__(self, shelf: Shelf, milestone: int = MILESTONE) -> None:
@@ -104,15 +104,23 @@ class Archive:
         self._keep(manifest, data, USER, milestone=False)
         return next(kept for kept in self.cuts() if kept.manifest.cid == manifest.cid)
 
+    def pin_snapshot(self, root: bytes) -> None:
+        """Keep a snapshot of which no cut is known until it is unpinned.
+
+        Raises:
+            StoreError: it is not here, or the disk cannot be written.
+        """
+        self._store.pin(root, USER, label="snapshot")
+
     def unpin(self, text: str) -> None:
-        """Take back a `pin`.
+        """Take back a `pin`, by the CID of the cut or of its snapshot.
 
         Raises:
             StoreError: it is not pinned.
             WireError: it is no CID.
         """
         kept = self.find(text)
-        if kept is None or not self._store.unpin(kept.manifest.weights, USER):
+        if not self._store.unpin(from_text(text) if kept is None else kept.manifest.weights, USER):
             raise StoreError(f"{text} is not pinned here: `learnae snapshots` lists what is")
 
     # --- what is here

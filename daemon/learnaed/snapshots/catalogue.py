@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -11,6 +12,7 @@ from learnae.coordinator import Coordinator
 from learnaed.ipfs import IpfsPinning
 from learnaed.snapshots.archive import Archive, Kept
 from learnaed.snapshots.finder import Finder
+from learnaed.snapshots.importing import Importer
 
 LAST = 3
 """How many of the newest cuts an IPFS node gets, besides milestones and what the user pinned."""
@@ -22,15 +24,22 @@ class Catalogue:
     Args:
         archive: the cuts.
         finder: brings cuts that are elsewhere.
+        importer: reads them from files.
         coordinator: knows what others attest.
         pinning: keeps the IPFS node in step, if one is wanted.
     """
 
     def __init__(
-        self, archive: Archive, finder: Finder, coordinator: Coordinator, pinning: IpfsPinning | None = None
+        self,
+        archive: Archive,
+        finder: Finder,
+        importer: Importer,
+        coordinator: Coordinator,
+        pinning: IpfsPinning | None = None,
     ) -> None:
         self._archive = archive
         self._finder = finder
+        self._importer = importer
         self._coordinator = coordinator
         self._pinning = pinning
 
@@ -70,6 +79,17 @@ class Catalogue:
         from_text(text)
         await trio.to_thread.run_sync(self._archive.unpin, text)
         await self.hand_over()
+
+    async def take(self, path: Path) -> dict[str, Any]:
+        """Take in a file that holds a cut or a snapshot, and pin it; what it was.
+
+        Raises:
+            WireError: it holds neither, or is damaged.
+            StoreError: it cannot be read, or there is no room.
+        """
+        found = await trio.to_thread.run_sync(self._importer.file, path, trio.from_thread.check_cancelled)
+        await self.hand_over()
+        return found.row()
 
     async def hand_over(self) -> None:
         """Tell the IPFS node's keeper what it shall have: the newest cuts first."""

@@ -59,7 +59,10 @@ class Finder:
         if codec_of(cid) != DAG_CBOR:
             raise WireError(f"{text} is no cut: `learnae snapshots` shows the CIDs of cuts, which begin with 'bafyrei'")
         data = await self._manifest(cid)
-        manifest = Manifest.decode(data)
+        try:
+            manifest = Manifest.decode(data)
+        except WireError as error:
+            raise WireError(f"{text} is no cut of a swarm, but something else: {error}") from error
         if not await trio.to_thread.run_sync(self._shelf.has, manifest.weights):
             await self._weights(manifest)
         if not await trio.to_thread.run_sync(self._shelf.add, manifest.weights):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
 import trio
 
@@ -14,10 +13,8 @@ from learnae.layout import Layout
 from learnaed import logs
 from learnaed.network import Drop, Limits, Network, Session
 from learnaed.snapshots.download import Download, Progress
-from learnaed.snapshots.shelf import Shelf, check_fit
+from learnaed.snapshots.shelf import LARGEST_HEADER, Shelf, check_fit
 
-LARGEST_HEADER: Final = 16 * 1024 * 1024
-"""Bytes of a snapshot beside its weights."""
 _LIMITS = Limits(held=8 * 1024 * 1024)
 """What has come and is not on the disk yet is fetched again after a crash."""
 _NOTE_EVERY = 5.0

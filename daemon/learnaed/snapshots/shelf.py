@@ -15,6 +15,8 @@ from learnaed.blockstore import BlockStore, Lease
 
 CUT: Final = "cut"
 """Kind of the pins of what the swarm's cuts need: they come and go with the cuts."""
+LARGEST_HEADER: Final = 16 * 1024 * 1024
+"""Bytes of a snapshot beside its weights."""
 _EXPONENTS = range(-120, 97)
 
 log = logs.get("snapshots")

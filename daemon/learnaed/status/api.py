@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hmac
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Protocol
 
+import trio
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
@@ -20,6 +22,7 @@ from learnaed.status import metrics
 
 VERBS = ("finish", "pause", "resume", "stop")
 MAX_BODY = 4096  # Bytes. No verb needs a body at all.
+BODY_SECONDS = 30.0
 
 log = logs.get("status")
 
@@ -44,6 +47,9 @@ class StatusSource(Protocol):
 
     async def unpin(self, cid: str) -> None:
         """Take that back. Raises LearnaeError where that is not possible."""
+
+    async def take(self, path: Path) -> dict[str, Any]:
+        """Take in a file of this PC that holds a cut or a snapshot; what it was. Raises LearnaeError if that fails."""
 
     async def command(self, verb: str) -> None:
         """Do "finish", "pause", "resume" or "stop". Raises LearnaeError where that is not possible now."""
@@ -75,6 +81,14 @@ def build(source: StatusSource, port: int, token: str) -> ASGIApp:
         await source.unpin(request.path_params["cid"])
         return JSONResponse({"accepted": "unpin"}, 200)
 
+    async def take(request: Request) -> Response:
+        _authorise(request, token)
+        await _discard_body(request)
+        path = request.query_params.get("path", "")
+        if not path or "\0" in path:
+            raise HTTPException(400, "which file? Add ?path= with the whole path of one on this PC")
+        return JSONResponse(await source.take(Path(path)), 200)
+
     async def healthz(request: Request) -> Response:
         healthy, detail = source.healthy()
         return JSONResponse({"healthy": healthy, "detail": detail}, 200 if healthy else 503)
@@ -102,6 +116,7 @@ def build(source: StatusSource, port: int, token: str) -> ASGIApp:
             Route("/api/snapshots", snapshots),
             Route("/api/snapshots/{cid}/pin", pin, methods=["POST"]),
             Route("/api/snapshots/{cid}/unpin", unpin, methods=["POST"]),
+            Route("/api/import", take, methods=["POST"]),
             Route("/metrics", prometheus),
             Route("/healthz", healthz),
             Route("/api/{verb}", command, methods=["POST"]),
@@ -159,11 +174,14 @@ def _authorise(request: Request, token: str) -> None:
 
 async def _discard_body(request: Request) -> None:
     size = 0
-    async with aclosing(request.stream()) as body:
-        async for chunk in body:
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise HTTPException(413, f"the request body is larger than {MAX_BODY} bytes; a verb needs none")
+    with trio.move_on_after(BODY_SECONDS) as scope:
+        async with aclosing(request.stream()) as body:
+            async for chunk in body:
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise HTTPException(413, f"the request body is larger than {MAX_BODY} bytes; a verb needs none")
+    if scope.cancelled_caught:
+        raise HTTPException(408, f"the request body did not come within {BODY_SECONDS:.0f} seconds; a verb needs none")
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -182,6 +200,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 def _other_method(request: Request) -> str:
     path, verb = request.url.path[:80], request.path_params.get("verb")
+    if verb is None and request.method in ("GET", "HEAD"):
+        return f"{path!r} changes what the node does: send POST with the token"
     if verb is None:
         return f"{path!r} can only be read: send GET"
     if verb not in VERBS:

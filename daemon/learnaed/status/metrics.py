@@ -37,6 +37,8 @@ _GAUGES = (
     ("cuts_unsettled", ("cuts", "unsettled"), "Cuts taken here that are not settled yet"),
     ("cuts_disputed", ("cuts", "disputed"), "Intervals of which nodes attest different cuts"),
     ("snapshots_held", ("snapshots", "held"), "Snapshots on disk"),
+    ("snapshots_bytes", ("snapshots", "bytes"), "Size of all blocks of snapshots on disk"),
+    ("snapshots_cap_bytes", ("snapshots", "cap"), "Most that they may have"),
     ("snapshot_fetched_bytes", ("snapshots", "fetching", "done"), "Bytes here of the snapshot that is being fetched"),
     ("snapshot_size_bytes", ("snapshots", "fetching", "size"), "Size of the snapshot that is being fetched"),
     ("clock_offset_seconds", ("clock_offset",), "By how much the swarm's clock is ahead of this PC's"),
@@ -45,6 +47,8 @@ _GAUGES = (
     ("trainer_slots_per_round", ("trainer", "slots_per_round"), "Slots that a round spans"),
     ("store_bytes", ("store", "bytes"), "Size of the database"),
     ("network_peers", ("network", "peers"), "Connected peers"),
+    ("ipfs_pins", ("ipfs", "pins"), "Pins of this node on the IPFS node"),
+    ("ipfs_queue", ("ipfs", "queue"), "What is still to be pinned or unpinned there"),
 )
 _COUNTERS = (
     ("trainer_rounds", ("trainer", "rounds"), "Own rounds that were published"),
@@ -52,6 +56,8 @@ _COUNTERS = (
     ("trainer_samples", ("trainer", "samples"), "Own training samples"),
     ("trainer_restarts", ("trainer", "restarts"), "Times that the trainer process was restarted"),
     ("cuts_adopted", ("cuts", "adopted"), "Times that this node went over to the weights of others"),
+    ("ipfs_sent_bytes", ("ipfs", "bytes_sent"), "Bytes sent to the IPFS node"),
+    ("ipfs_failures", ("ipfs", "failures"), "Times that the IPFS node was away, refused or answered nonsense"),
     ("network_sent_bytes", ("network", "bytes_sent"), "Bytes sent to peers"),
     ("network_received_bytes", ("network", "bytes_received"), "Bytes received from peers"),
 )
@@ -82,6 +88,10 @@ def _families(status: Mapping[str, Any], healthy: bool) -> Iterator[Any]:
     state = GaugeMetricFamily("learnae_state", "1 for the state that the node is in", labels=["state"])
     state.add_metric([str(status.get("state") or "unknown")], 1)
     yield state
+    if ipfs := status.get("ipfs"):
+        pinning = GaugeMetricFamily("learnae_ipfs_state", "1 for how it stands with the IPFS node", labels=["state"])
+        pinning.add_metric([str(ipfs.get("state"))], 1)
+        yield pinning
     yield GaugeMetricFamily("learnae_healthy", "1 if the node does its work", float(healthy))
     for name, path, text in _GAUGES:
         if (value := _number(status, path)) is not None:

@@ -61,7 +61,8 @@ async def serve(
     config.include_server_header = False
     config.alpn_protocols = ["http/1.1"]
     config.h11_max_incomplete_size = 16 * 1024
-    config.read_timeout = 30
+    # No read_timeout: it would also end a request that waits for its answer, as `pin` and `import` may for long. Who
+    # does not send its request is cut off by the keep-alive timeout, who does not send its body by the API.
     config.graceful_timeout = 0.5
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_asgi, build(source, bound, token), config)
