@@ -20,7 +20,7 @@ from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
-from learnaed.snapshots import Archive, Catalogue, Finder, Shelf
+from learnaed.snapshots import Archive, Catalogue, Finder, Importer, Shelf
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 from tests.core.stored import AUTHOR, KEY, OTHER, genesis
@@ -44,7 +44,8 @@ class Rig:
         trainer = Trainer(setup, hear=self.driver.hear_trainer, lost=self.driver.lost_trainer)
         config = cast(Config, SimpleNamespace(topic="t", task="digits", shard="1/1", data=None))
         archive = Archive(shelf)
-        catalogue = Catalogue(archive, Finder(shelf, network, lambda: None, self.store.block), self.coordinator)
+        finder = Finder(shelf, network, lambda: None, self.store.block)
+        catalogue = Catalogue(archive, finder, Importer(self.blocks, archive), self.coordinator)
         parts = (self.coordinator, self.driver, network, self.store, shelf, trainer, catalogue, Messages())
         self.node = Node(config, directory, *parts)
 
