@@ -18,6 +18,7 @@ from learnae.wire import CutId, Heartbeat, seal
 from learnaed.blockstore import BlockStore
 from learnaed.config import Config
 from learnaed.driver import Driver
+from learnaed.ipfs import IpfsPinning
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.snapshots import Archive, Catalogue, Finder, Importer, Shelf
@@ -45,7 +46,8 @@ class Rig:
         config = cast(Config, SimpleNamespace(topic="t", task="digits", shard="1/1", data=None))
         archive = Archive(shelf)
         finder = Finder(shelf, network, lambda: None, self.store.block)
-        catalogue = Catalogue(archive, finder, Importer(self.blocks, archive), self.coordinator)
+        pinning = IpfsPinning(archive, directory / "ipfs.json", lambda *_: None)
+        catalogue = Catalogue(archive, finder, Importer(self.blocks, archive), self.coordinator, pinning)
         parts = (self.coordinator, self.driver, network, self.store, shelf, trainer, catalogue, Messages())
         self.node = Node(config, directory, *parts)
 
