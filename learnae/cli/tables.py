@@ -199,7 +199,6 @@ def show_snapshots(daemon: Daemon, snapshots: Sequence[Mapping[str, Any]], conso
     table = Table(title=f"{daemon.profile}: cuts of {daemon.topic}", title_justify="left")
     for name in ("interval", "updates", "loss", "size", "attested", "kept"):
         table.add_column(name, justify="left" if name == "kept" else "right")
-    table.add_column("CID", overflow="fold")
     for row in snapshots:
         why = [what for what, holds in (("pinned", row["pinned"]), ("milestone", row["milestone"])) if holds]
         table.add_row(
@@ -209,9 +208,11 @@ def show_snapshots(daemon: Daemon, snapshots: Sequence[Mapping[str, Any]], conso
             size(row["size"]),
             f"{row['attested_by']} peer{'s' * (row['attested_by'] != 1)}",
             ", ".join(why) or "for now",
-            str(row["cid"]),
         )
     console.print(table)
+    # Outside the table, and never wrapped: people copy these.
+    for row in snapshots:
+        console.print(Text(f"{row['index']}  {row['cid']}"), soft_wrap=True)
 
 
 def _problem(peer: Mapping[str, Any]) -> str:

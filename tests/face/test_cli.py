@@ -185,16 +185,17 @@ def test_the_list_of_cuts(tmp_path: Path) -> None:
 def test_cuts_are_shown_with_why_they_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     daemon = Daemon(tmp_path / "lab", "", 1, "", "hello")
     cuts = [fake_cut(7, pinned=True, milestone=True), fake_cut(8, attested_by=1), fake_cut(9, loss=None)]
-    show_snapshots(daemon, cuts, Console(width=200))
+    show_snapshots(daemon, cuts, Console(width=80))
     title, *rows = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert title.strip() == "lab: cuts of hello"
-    shown = [line for line in rows if "bafyrei" in line]
+    assert rows[-3:] == [f"{cut['index']}  {cut['cid']}" for cut in cuts]
+    shown = [line for line in rows if "peer" in line]
     for line, texts in zip(
         shown,
         (
-            ("7", "21", "0.125", "69.0 kB", "2 peers", "pinned, milestone", cuts[0]["cid"]),
-            ("8", "24", "1 peer ", "for now", cuts[1]["cid"]),
-            ("9", "27", " - ", cuts[2]["cid"]),
+            ("7", "21", "0.125", "69.0 kB", "2 peers", "pinned, milestone"),
+            ("8", "24", "1 peer ", "for now"),
+            ("9", "27", " - "),
         ),
         strict=True,
     ):
