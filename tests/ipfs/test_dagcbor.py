@@ -272,7 +272,7 @@ def test_the_depth_is_the_same_for_both_ways() -> None:
         1j,
         "\ud800",
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_it_cannot_hold_is_not_encoded(value: object) -> None:
     with pytest.raises(WireError):
