@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from learnae.errors import StoreError
 from learnae.home import SUMMARY_FILE
 from learnae.protocol import Evaluate, Setup
 from learnaed import logs
-from learnaed.blockstore import BlockStore
+from learnaed.blockstore import MARGIN, BlockStore
 from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.identity import load_identity
@@ -82,7 +83,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
     identity = load_identity(profile / "identity.key")
     with (
         _opened(profile, identity.author, messages) as store,
-        closing(BlockStore(profile / "snapshots", cap=config.snapshot_cap)) as blocks,
+        closing(_blocks(profile, config.snapshot_cap)) as blocks,
     ):
         shelf = Shelf(blocks)
         coordinator = Coordinator(identity.author, identity.sign, config.topic, paused=config.paused)
@@ -173,6 +174,12 @@ def _opened(profile: Path, author: bytes, messages: Messages) -> Iterator[Store]
         yield store
     finally:
         store.close()
+
+
+def _blocks(profile: Path, cap: int) -> BlockStore:
+    # A small disk has its last room for other things than our snapshots, too, but not all of it.
+    margin = min(MARGIN, shutil.disk_usage(profile).total // 20)
+    return BlockStore(profile / "snapshots", cap=cap, margin=margin)
 
 
 async def _serve(node: Node, port: int, token: str, profile: Path, *, task_status: TaskStatus[str]) -> None:

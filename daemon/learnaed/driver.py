@@ -22,12 +22,13 @@ from learnae.layout import Layout
 from learnae.ledger import Applied, Kept, Refusal
 from learnae.manifest import Manifest
 from learnae.peer import peer_id, public_key
+from learnae.snapshot import header
 from learnaed import logs, protocols
 from learnaed.asker import Asker
 from learnaed.network import Network
 from learnaed.patience import Patience
 from learnaed.payloads import Payloads
-from learnaed.snapshots import LARGEST_HEADER, Archive, Progress, Receiver, Shelf
+from learnaed.snapshots import Archive, Progress, Receiver, Shelf
 from learnaed.store import Change, DamagedStore, Store
 from learnaed.trainer.supervisor import Item, Send, Trainer, Unit
 
@@ -105,6 +106,7 @@ class Driver:
         self._loaded: bytes | None = None
         self._swarm = b""
         self._layout: Layout | None = None
+        self._snapshot_size = 0
         self._start: Manifest | None = None
         self._tidied = -math.inf
         self._events = 0
@@ -365,8 +367,7 @@ class Driver:
 
     def _taking(self, action: actions.TakeCut) -> Unit:
         """Has the trainer write a cut, if there is room for it."""
-        assert self._layout is not None
-        size = 4 * self._layout.size + LARGEST_HEADER
+        size = self._snapshot_size
         cut = self._payloads.cut(self._swarm, action.index, action.token, action.minus)
 
         async def unit(send: Send) -> None:
@@ -390,6 +391,8 @@ class Driver:
 
     def _join(self, action: actions.JoinSwarm) -> None:
         self._swarm, self._layout = action.swarm, action.genesis.layout
+        plain = len(header(self._layout, action.genesis.exponents)) + 4 * self._layout.size
+        self._snapshot_size = plain + plain // 100 + 4096  # with the nodes of its tree
         if self._topic is not None:
             self._network.unsubscribe(self._topic)
         self._topic = protocols.updates_topic(self._coordinator.topic, action.genesis.layout.fingerprint)

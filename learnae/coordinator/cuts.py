@@ -55,6 +55,11 @@ class Correction:
     beyond: bool
     """No exchange of numbers can do it: the cut follows another one than ours, or has other contents or weights."""
 
+    @property
+    def needed(self) -> bool:
+        """Whether anything is to change."""
+        return bool(self.extra or self.missing or self.beyond)
+
 
 class Cuts:
     """The cuts of one swarm, as one node sees them.
@@ -250,7 +255,18 @@ class Cuts:
         disputed = [interval for interval in indices if self.frozen(interval, slot_seconds, now)]
         if not disputed:
             return [], None
-        interval = min(disputed)
+        for interval in sorted(disputed):
+            actions, correction = self._correct(ledger, interval, attested, members, now)
+            # Who cannot take cuts, the disk being full perhaps, has nothing to do about this one: the next may differ.
+            if interval in self.own or correction is None or correction.needed:
+                return actions, correction
+        return [], None
+
+    def _correct(
+        self, ledger: Ledger, interval: int, attested: set[CutId], members: list[Peer], now: float
+    ) -> tuple[list[Action], Correction | None]:
+        """Compare the cut of one interval with what the others attest."""
+        voters = [peer for peer in members if peer.key in self._electorate]
         own = self.own.get(interval)
         cuts = {cut for cut in attested if cut.index == interval} | ({own.id} if own is not None else set())
         votes = {cut: self._votes(cut, members) & self._electorate for cut in cuts}
@@ -263,6 +279,8 @@ class Cuts:
         manifest = self._known.get(best.cid)
         if manifest is None:
             return self.fetch(best.cid, holders, now), None
+        if own is None and manifest.swarm == ledger.swarm and manifest.total == ledger.total(interval):
+            return [], Correction([], frozenset(), holders, beyond=False)
         majority = 2 * len(votes[best]) > len(self._electorate)
         return [], self._difference(ledger, manifest, holders, majority=majority or self._credible(best, voters))
 
@@ -273,10 +291,12 @@ class Cuts:
         shared = [cut for cut in manifest.lineage if cut.index <= ledger.closed]
         if manifest.swarm != ledger.swarm or shared[-1:] != self._settled(ledger, manifest.index):
             return Correction([], frozenset(), holders, beyond=majority)
+        # Of what lies further back than its last intervals, a manifest says nothing.
+        told = range(manifest.intervals[0].index if len(manifest.intervals) > rules.window else 0, manifest.index + 1)
         extra = [
             entry
             for entry in ledger.entries_after(ledger.closed)
-            if rules.interval(entry.slot) <= manifest.index and not manifest.holds(entry.id, rules.interval(entry.slot))
+            if rules.interval(entry.slot) in told and not manifest.holds(entry.id, rules.interval(entry.slot))
         ]
         self.wanted = frozenset(
             update

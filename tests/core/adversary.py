@@ -19,7 +19,7 @@ class Adversary:
         key = SigningKey(number.to_bytes(32))
         self.author, self._sign = bytes(key.verify_key), wire.signer(key)
         self._seq = 0
-        self._held: list[bytes] = []
+        self.held: list[bytes] = []
         self._smallest: dict[int, bytes] = {}
 
     def _nodes(self) -> list[Node]:
@@ -83,14 +83,14 @@ class Adversary:
         """Sign an update and keep it."""
         if self._nodes():
             self._seq += 1
-            self._held.append(self._update(seq=self._seq, slot=self._slot))
+            self.held.append(self._update(seq=self._seq, slot=self._slot))
 
     def release(self) -> None:
         """Send what was kept to a single node."""
         if nodes := self._nodes():
-            for envelope in self._held:
+            for envelope in self.held:
                 self._send(envelope, [self.swarm.random.choice(nodes)])
-            self._held.clear()
+            self.held.clear()
 
     def lie_about_cuts(self, index: int) -> None:
         """Attest, as settled and as taken, cuts that nobody else has; claim to be far ahead."""

@@ -130,6 +130,8 @@ class Node:
         self.mode = actions.Mode.PAUSE
         self.share = 0.0
         self.left = False
+        self.cramped = False
+        """There is no room on its disk for snapshots."""
         self.notices: list[str] = []
         self.pending: tuple[bytes, ...] | None = None
         self.rounds = 0
@@ -248,6 +250,9 @@ class Node:
                     self.trainer.own_seq = max(self.trainer.own_seq, action.entry.seq)
                     if action.entry.digest not in self.trainer.applied:
                         self.trainer.add(action.entry, action.ratio)
+            case actions.TakeCut() if self.cramped:
+                refused = events.CutTaken(action.index, action.token, None, 0)
+                self.swarm.later(0.1, self, lambda: self.handle(refused))
             case actions.TakeCut():
                 value = self.trainer.without(action.minus)
                 self.disk.snapshots[snapshot(value)] = self.swarm.values[snapshot(value)] = value

@@ -441,6 +441,21 @@ def test_whoever_lies_three_times_is_asked_for_nothing_for_a_while() -> None:
     assert peer.can_be_asked(swarm.now + swarm.settings.ban)
 
 
+def test_who_has_no_room_for_cuts_still_gives_up_what_the_other_left_out() -> None:
+    swarm = Swarm()
+    cramped, other = swarm.add(1), swarm.add(2)
+    cramped.cramped = True
+    swarm.run(20.0)
+    swarm.sides[cramped.author] = 1
+    swarm.run(17.0)
+    cramped.handle(events.Pause())  # Its last rounds will be too old when the other hears of them.
+    swarm.run(80.0)
+    assert other.coordinator.ledger is not None and other.coordinator.ledger.closed >= int(START + 60) // 8
+    swarm.sides.clear()
+    swarm.run(60.0, train=False)
+    assert len(swarm.digests()) == len(swarm.totals()) == 1
+
+
 class TestStrangers:
     """What comes from outside and must not get in."""
 
