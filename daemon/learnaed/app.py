@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from learnae.config import Config
 from learnae.coordinator import Coordinator
 from learnae.errors import StoreError
 from learnae.home import SUMMARY_FILE
 from learnae.protocol import Evaluate, Setup
 from learnaed import logs
 from learnaed.blockstore import MARGIN, BlockStore
-from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.identity import load_identity
 from learnaed.ipfs import IpfsPinning

@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from learnae import __version__
+from learnae.config import Config
 from learnae.errors import ConfigError, LearnaeError
 from learnae.tasks import BUILT_IN
 from learnaed import logs
-from learnaed.config import Config
 
 EXIT_ERROR = 1
 EXIT_CONFIG = 2

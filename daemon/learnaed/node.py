@@ -15,12 +15,12 @@ from typing import Any
 import trio
 
 from learnae import __version__
+from learnae.config import Config
 from learnae.coordinator import Coordinator, CoordinatorStatistics, events
 from learnae.errors import DaemonError
 from learnae.peer import peer_id
 from learnae.wire import CutId
 from learnaed import logs
-from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.network import Network
 from learnaed.snapshots import Catalogue, Shelf

@@ -12,11 +12,11 @@ import pytest
 
 from learnae import protocol, wire
 from learnae.cid import raw_cid
+from learnae.config import Config
 from learnae.coordinator import Coordinator, events
 from learnae.ledger import Kept
 from learnae.wire import CutId, Heartbeat, seal
 from learnaed.blockstore import BlockStore
-from learnaed.config import Config
 from learnaed.driver import Driver
 from learnaed.ipfs import IpfsPinning
 from learnaed.network import Network, NetworkSettings

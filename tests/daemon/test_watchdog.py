@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
+from learnae.config import Config
 from learnae.errors import ConfigError, StoreError
 from learnaed import app
-from learnaed.config import Config
 from learnaed.store import DamagedStore
 from learnaed.watchdog import Watchdog
 

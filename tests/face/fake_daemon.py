@@ -18,7 +18,7 @@ from typing import Any
 import click
 import trio
 
-from learnaed.config import Config
+from learnae.config import Config
 from learnaed.status import create_token, serve
 from tests.face.fakes import FakeSource, fake_status
 

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from learnae import __version__
 from learnae.cid import DAG_CBOR, make_cid, raw_cid, to_text
+from learnae.config import Config, flag
 from learnae.errors import ConfigError, StoreError
 from learnae.peer import peer_id
 from learnae.tasks import BUILT_IN
 from learnaed import main
-from learnaed.config import Config, flag
 from learnaed.network.settings import NetworkSettings
 
 PEER = f"/ip4/192.0.2.7/tcp/4117/p2p/{peer_id(bytes(32))}"

@@ -6,12 +6,13 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from learnae.cli import cli, dropped
+from learnae.config import Config, flag
 from learnae.ledger.admission import Refusal
-from learnaed.config import Config, flag
 from learnaed.network.settings import Counters, NetworkStatistics
 from learnaed.status import metrics
 from tests.face.fakes import FakeSource, fake_cut, fake_status
@@ -61,6 +62,6 @@ def test_fields_of_the_status() -> None:
     assert not sorted(name for name in names if f"`{name}`" not in GUIDE)
 
 
-@pytest.mark.parametrize("command", sorted(set(cli.commands) - {"version", "resume"}))
+@pytest.mark.parametrize("command", sorted(set(cli.list_commands(click.Context(cli))) - {"version", "resume"}))
 def test_commands(command: str) -> None:
     assert f"`learnae {command}`" in GUIDE

@@ -1,0 +1,98 @@
+"""What the commands share: where daemons are looked for, which one is meant, exit codes, errors as one block."""
+
+from __future__ import annotations
+
+import importlib
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from learnae.errors import ConfigError, LearnaeError
+from learnae.home import default_home
+
+if TYPE_CHECKING:
+    from learnae.cli.daemons import Daemon
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Group(click.Group):
+    """A group whose commands are imported when they are needed, so that none is slow because of another's imports.
+
+    Shows learnae's own errors as one block, without a traceback, and ends with 130 on Ctrl+C. ``lazy``: name of a
+    command to "module:attribute".
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order in which they were given."""
+        return [*self._lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, if there is one."""
+        place = self._lazy.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = place.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except LearnaeError as error:
+            text = str(error) or type(error).__name__
+            click.echo(textwrap.fill(text, 100, initial_indent="learnae: ", subsequent_indent="  "), err=True)
+            ctx.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+def where(command: _Command) -> _Command:
+    """Give a command the options --home and --profile."""
+    home = click.option(
+        "--home", type=click.Path(path_type=Path), envvar="LEARNAE_HOME", help="Directory that holds the profiles."
+    )
+    return click.option("--profile", metavar="NAME", help="Only the daemon of this profile.")(home(command))
+
+
+def as_lines(command: _Command) -> _Command:
+    """Give a command the option --json, as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a daemon.")(command)
+
+
+def found(home: Path | None, profile: str | None) -> list[Daemon]:
+    """The running daemons, or the one of `profile`.
+
+    Raises:
+        DaemonError: there is none.
+    """
+    from learnae.cli import daemons
+
+    return daemons.select(home or default_home(), profile)
+
+
+def one(home: Path | None, profile: str | None) -> Daemon:
+    """The only daemon that runs here, or the one of `profile`.
+
+    Raises:
+        DaemonError: there is none.
+        click.UsageError: there are several.
+    """
+    several = found(home, profile)
+    if len(several) > 1:
+        names = ", ".join(daemon.profile for daemon in several)
+        raise click.UsageError(f"{len(several)} daemons run here: {names}. Say --profile NAME.")
+    return several[0]

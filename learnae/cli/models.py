@@ -1,0 +1,88 @@
+"""`learnae snapshots`, `pin`, `unpin`, `export` and `import`: the swarm's model, as cuts that are kept and as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from learnae.cli.common import as_lines, found, one, where
+from learnae.home import default_home
+
+
+@click.command()
+@where
+@as_lines
+def snapshots(home: Path | None, profile: str | None, as_json: bool) -> None:
+    """The cuts of the swarm that are kept here: what they hold, and who attests them."""
+    from learnae.cli import tables
+
+    for daemon in found(home, profile):
+        answer = daemon.get("/api/snapshots")
+        if as_json:
+            click.echo(json.dumps({"profile": daemon.profile, "snapshots": answer}))
+        else:
+            tables.show_snapshots(daemon, answer)
+
+
+@click.command()
+@click.argument("cid")
+@where
+def pin(cid: str, home: Path | None, profile: str | None) -> None:
+    """Keep the cut CID until it is unpinned; fetch it from peers or from IPFS if it is not here."""
+    from learnae.cli import daemons
+
+    row = one(home, profile).post(f"/api/snapshots/{quote(cid, safe='')}/pin", daemons.LONG)
+    click.echo(f"pinned: cut {row['index']}, {row['updates']} updates, {row['size']} bytes")
+
+
+@click.command()
+@click.argument("cid")
+@where
+def unpin(cid: str, home: Path | None, profile: str | None) -> None:
+    """Take a pin back; the cut goes when the swarm needs it no more."""
+    one(home, profile).post(f"/api/snapshots/{quote(cid, safe='')}/unpin")
+    click.echo("unpinned")
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="[CID] FILE")
+@where
+@click.option("--task", metavar="SPEC", help="Task whose model this is.  [default: the daemon's]")
+@click.option("--data", type=click.Path(path_type=Path), help="Directory with the task's data files.")
+@click.option("--car", is_flag=True, help="Write the cut itself as a CAR file, for `learnae import` and for IPFS.")
+def export(
+    names: tuple[str, ...], home: Path | None, profile: str | None, task: str | None, data: Path | None, car: bool
+) -> None:
+    """Write the model of the cut CID, or of the newest one, to FILE: float32 tensors, as safetensors.
+
+    With a model that has BatchNorm layers their statistics are estimated anew on the task's local data: they are no
+    part of what the swarm shares.
+    """
+    from learnae.cli import exporting
+
+    if len(names) > 2:
+        raise click.UsageError("give the CID of a cut, or none, and one FILE.")
+    cid, file = names[0] if len(names) == 2 else None, Path(names[-1])
+    if car and (task or data):
+        raise click.UsageError("--task and --data are for models: a CAR file has what is on the disk.")
+    place = exporting.locate(home or default_home(), profile, cid)
+    if car:
+        click.echo(f"wrote {file}: {exporting.write_car(place, file)} bytes of {place.cid}")
+        return
+    size = exporting.write(place, file, task or place.task, data or place.data)
+    click.echo(f"wrote {file}: {size} weights of {place.cid}")
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path))
+@where
+def import_(file: Path, home: Path | None, profile: str | None) -> None:
+    """Take the cut or the snapshot in FILE in and pin it: a CAR file, or a snapshot as safetensors."""
+    from learnae.cli import daemons
+
+    taken = one(home, profile).post(f"/api/import?path={quote(str(file), safe='')}", daemons.LONG)
+    what = "a snapshot" if taken["index"] is None else f"cut {taken['index']}"
+    click.echo(f"pinned: {what}, {taken['size']} bytes, {taken['cid']}")

@@ -1,0 +1,121 @@
+"""The daemon's settings, merged from flags, environment and a TOML file; built by `learnaed.main`, read everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from learnae.config.parsers import parse
+from learnae.config.sources import FILE_NAME, first_path, from_environment, from_file, from_flags
+from learnae.errors import ConfigError
+from learnae.home import default_home
+from learnae.tasks import BUILT_IN
+
+_MISSING = {
+    "topic": "no topic was given, so this node does not know which swarm to join. "
+    "Say --topic NAME; everybody who uses the same name and task trains together.",
+    "task": "no task was given, so there is nothing to train. "
+    f"Say --task with one that is built in ({', '.join(BUILT_IN)}), or --task my_task.py:MyTask (your own).",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that a daemon can be told; a `Config` that exists is valid.
+
+    Attributes:
+        topic: name of the swarm's meeting place; nodes with the same topic and task train together.
+        task: a built-in task's name, or "file.py:Class".
+        shard: "K/N": this node trains on the K-th of N shards of the task's data (1-based).
+        skew: Dirichlet alpha of the split; smaller means shards that differ more. None: an even split.
+        data: directory with the task's data files, for tasks that need one.
+        listen: multiaddrs to listen on. A port that is taken is replaced by a free one.
+        peer: multiaddrs to dial, beside those found by mDNS and those remembered.
+        home: directory that holds the profiles.
+        profile: name of the state directory inside `home`. None: "default", or the next free one of
+            "default-2", "default-3", ... where another daemon holds it.
+        status_port: first port to try for the local status endpoint; 0 takes any free port.
+        start: CID of the cut to start from, if this node does not know of a later one; None: what the peers have.
+        ipfs: "auto" pins snapshots to an IPFS node on this machine, if one is found; "off" does not look for one; a
+            multiaddr is that of its RPC API.
+        snapshot_cap: most bytes that snapshots may take on the disk. More keeps more milestones and pins.
+        mdns: find peers on the local network by multicast DNS.
+        paused: start without training: store and serve updates until resumed.
+        seed: seed of this node's random draws (order of its data).
+        rounds: finish after so many own rounds. None: train until told otherwise.
+        log_format: "text" or "json".
+        log_level: "debug", "info", "warning" or "error".
+        config: the TOML file that was read, if any.
+        torch_threads: threads of one training step. None: torch's own choice (all cores).
+
+    Raises:
+        ConfigError: a value is missing or not valid; says which, why, and what to write instead.
+    """
+
+    topic: str
+    task: str
+    shard: str = "1/1"
+    skew: float | None = None
+    data: Path | None = None
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4117",)
+    peer: tuple[str, ...] = ()
+    home: Path
+    profile: str | None = None
+    status_port: int = 4118
+    start: str | None = None
+    ipfs: str = "auto"
+    snapshot_cap: int = 20 * 2**30
+    mdns: bool = True
+    paused: bool = False
+    seed: int = 0
+    rounds: int | None = None
+    log_format: str = "text"
+    log_level: str = "info"
+    config: Path | None = None
+    torch_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, parse(field.name, getattr(self, field.name), field.name))
+
+    @property
+    def shard_index(self) -> int:
+        """K of "K/N", 1-based."""
+        return int(self.shard.split("/")[0])
+
+    @property
+    def shard_count(self) -> int:
+        """N of "K/N"."""
+        return int(self.shard.split("/")[1])
+
+    @classmethod
+    def resolve(cls, flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
+        """Merge flags, then LEARNAE_* variables, then the TOML file, then defaults; the first that speaks wins.
+
+        Args:
+            flags: field name -> value as typed; None or an empty tuple where the flag was not given.
+            environment: the process environment; LEARNAE_STATUS_PORT and so on, lists split at blanks.
+
+        Raises:
+            ConfigError: a value is not valid (the message names where it came from), the file cannot be
+                read, or the file has a key that is not a setting (the message names the nearest one).
+        """
+        names = [field.name for field in fields(cls)]
+        layers = [from_flags(flags), from_environment(names, environment)]
+        home = first_path(layers, "home") or default_home()
+        layers.append(from_file(names, first_path(layers, "config"), Path(home)))
+        values: dict[str, Any] = {"home": home}
+        for field in fields(cls):
+            for layer in layers:
+                if field.name in layer:
+                    source, value = layer[field.name]
+                    values[field.name] = parse(field.name, value, source)
+                    break
+            else:
+                if field.name not in values and field.default is MISSING:
+                    raise ConfigError(_MISSING[field.name])
+        if "config" not in values and (Path(home) / FILE_NAME).is_file():
+            values["config"] = Path(home) / FILE_NAME
+        return cls(**values)

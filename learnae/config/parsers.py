@@ -1,0 +1,223 @@
+"""One parser per setting: from what was typed, or stands in a file, to a valid value; used by `Config`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from learnae.cid import DAG_CBOR, codec_of, from_text
+from learnae.errors import ConfigError, WireError
+from learnae.peer import public_key
+from learnae.tasks import BUILT_IN
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
+
+
+def parse(name: str, value: Any, source: str) -> Any:
+    """The value in its setting's type. Parsing a parsed value changes nothing.
+
+    Raises:
+        ConfigError: it is not valid; the message begins with `source`, where it came from.
+    """
+    if value is None:
+        return None
+    try:
+        return _PARSERS[name](value)
+    except (ValueError, TypeError) as error:
+        shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        raise ConfigError(f"{source} is {shown[:200]!r}, but {error}") from error
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise ValueError(
+            "must be 1 to 64 letters, digits, dots, dashes or underscores, and begin with a letter or digit. "
+            "Choose a name such as my-swarm."
+        )
+    return value
+
+
+_TASKS = f"{', '.join(BUILT_IN)}, or file.py:Class for your own"
+
+
+def _task(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must name a task. Say {_TASKS}.")
+    if value in BUILT_IN:
+        return value
+    path, colon, name = value.rpartition(":")
+    if not colon or not name.isidentifier():
+        file = value.rstrip(":")
+        if file.endswith(".py"):
+            raise ValueError(f"must name a class of that file too: write {file}:YourClass.")
+        raise ValueError(f"must be a task that there is. Say {_TASKS}.")
+    if not Path(path).is_file():
+        raise ValueError(
+            f"must name a file that exists: {Path(path).absolute()} is none. Correct the path before the colon."
+        )
+    return value
+
+
+def _shard(value: object) -> str:
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value) if isinstance(value, str) else None
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 10_000:
+        raise ValueError(
+            "must be K/N with 1 <= K <= N <= 10000: the K-th of N shards. "
+            "Say 1/2 on one PC and 2/2 on the other, for instance."
+        )
+    return f"{int(match[1])}/{int(match[2])}"
+
+
+def _skew(value: object) -> float:
+    remedy = (
+        "must be a number from 0.001 to 1000000: the Dirichlet alpha of the split. "
+        "Say 0.3 for shards that differ much, 100 for nearly even."
+    )
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(remedy)
+    try:
+        alpha = float(value)
+    except ValueError:
+        raise ValueError(remedy) from None
+    if not 0.001 <= alpha <= 1e6:
+        raise ValueError(remedy)
+    return alpha
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise ValueError("must be a path. Write it between quotes.")
+    return Path(value).expanduser().absolute()
+
+
+def _directory(value: object) -> Path:
+    path = _path(value)
+    if not path.is_dir():
+        raise ValueError("is not a directory. Create it and put the task's data files there, or correct the path.")
+    return path
+
+
+def _whole(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        text = str(value)
+        if isinstance(value, bool) or not re.fullmatch(r"\d{1,19}", text) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}. Leave it out for the default.")
+        return int(text)
+
+    return parse
+
+
+def _size(value: object) -> int:
+    match = re.fullmatch(r"(\d{1,15})\s*(?:([kMGT])(i?))?B?", str(value))
+    size = int(match[1]) * (1024 if match[3] else 1000) ** " kMGT".index(match[2] or " ") if match else 0
+    if not 2**20 <= size <= 2**60:
+        raise ValueError("must be a number of bytes from 1 MiB on. Say 500MB or 20GiB, for instance.")
+    return size
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+        raise ValueError("must be true or false. Say 1 or 0.")
+    return text in ("1", "true", "yes", "on")
+
+
+def _choice(*allowed: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        text = str(value).lower()
+        if text not in allowed:
+            raise ValueError(f"must be one of: {', '.join(allowed)}. Choose one of them.")
+        return text
+
+    return parse
+
+
+def _addresses(check: Callable[[str], None], example: str) -> Callable[[object], tuple[str, ...]]:
+    def parse(value: object) -> tuple[str, ...]:
+        items = (value,) if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+            raise ValueError(f'must be a multiaddr or a list of them. In the file, write ["{example}"].')
+        for item in items:
+            check(item)
+        return tuple(items)
+
+    return parse
+
+
+def _check_listen(address: str) -> None:
+    match = re.fullmatch(r"/(ip4|ip6)/([^/]+)/tcp/(\d{1,5})", address)
+    try:
+        if match is None or int(match[3]) > 65535:
+            raise ValueError(address)
+        (ipaddress.IPv4Address if match[1] == "ip4" else ipaddress.IPv6Address)(match[2])
+    except ValueError:
+        raise ValueError(
+            "a listen address must read /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT. "
+            "Say /ip4/0.0.0.0/tcp/4117 to listen on every network of this PC, with port 0 for any free port."
+        ) from None
+
+
+def _check_peer(address: str) -> None:
+    match = re.fullmatch(r"/(?:ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/(\d{1,5})/p2p/([^/]+)", address)
+    try:
+        if match is None or int(match[1]) > 65535:
+            raise WireError("no address")
+        public_key(match[2])
+    except WireError:
+        raise ValueError(
+            "a peer address must read /ip4/ADDRESS/tcp/PORT/p2p/PEER_ID. Copy it from `learnae status` on the other PC."
+        ) from None
+
+
+def _start(value: object) -> str:
+    text = str(value)
+    try:
+        codec = codec_of(from_text(text))
+    except WireError as error:
+        raise ValueError(f"must be the CID of a cut: {error}. Copy it from `learnae snapshots`.") from error
+    if codec != DAG_CBOR:
+        raise ValueError("must be the CID of a cut, which begins with bafyrei. Copy it from `learnae snapshots`.")
+    return text
+
+
+def _ipfs(value: object) -> str:
+    text = str(value)
+    if text in ("auto", "off"):
+        return text
+    if not re.fullmatch(r"/(?:ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d{1,5}(?:/https?)?", text):
+        raise ValueError(
+            "must be auto, off, or the address of an IPFS node's RPC API. Say /ip4/127.0.0.1/tcp/5001 for a node on "
+            "this PC."
+        )
+    return text
+
+
+_PARSERS: dict[str, Callable[[object], Any]] = {
+    "topic": _name,
+    "task": _task,
+    "shard": _shard,
+    "skew": _skew,
+    "data": _directory,
+    "listen": _addresses(_check_listen, "/ip4/0.0.0.0/tcp/4117"),
+    "peer": _addresses(_check_peer, "/ip4/192.0.2.7/tcp/4117/p2p/PEER_ID"),
+    "home": _path,
+    "profile": _name,
+    "status_port": _whole(0, 65535),
+    "start": _start,
+    "ipfs": _ipfs,
+    "snapshot_cap": _size,
+    "mdns": _switch,
+    "paused": _switch,
+    "seed": _whole(0, 2**63 - 1),
+    "rounds": _whole(1, 2**31),
+    "log_format": _choice(*LOG_FORMATS),
+    "log_level": _choice(*LOG_LEVELS),
+    "config": _path,
+    "torch_threads": _whole(1, 1024),
+}
