@@ -27,6 +27,7 @@ _COMMANDS = {
     "unpin": "learnae.cli.models:unpin",
     "export": "learnae.cli.models:export",
     "import": "learnae.cli.models:import_",
+    "config": "learnae.cli.settings:config",
     "demo": "learnae.cli.trying:demo",
 }
 
