@@ -28,6 +28,7 @@ _COMMANDS = {
     "export": "learnae.cli.models:export",
     "import": "learnae.cli.models:import_",
     "config": "learnae.cli.settings:config",
+    "service": "learnae.cli.service:service",
     "demo": "learnae.cli.trying:demo",
 }
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
 from learnae.config.config import Config
 from learnae.config.parsers import parse
 from learnae.errors import ConfigError
+from learnae.tasks import BUILT_IN
 
 _LISTS: Final = ("listen", "peer")
 _ELSEWHERE: Final = ("home", "config")
@@ -26,7 +28,11 @@ class Setting:
         """The value that these words stand for. Raises `ConfigError` if it is not valid."""
         if self.key in _LISTS:
             return parse(self.key, tuple(words), self.key)
-        return parse(self.key, " ".join(words), self.key)
+        value = parse(self.key, " ".join(words), self.key)
+        if self.key == "task" and value not in BUILT_IN:
+            path, _, name = value.rpartition(":")
+            return f"{Path(path).absolute()}:{name}"  # a service has another working directory
+        return value
 
 
 def settable(name: str) -> Setting:
