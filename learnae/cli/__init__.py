@@ -29,6 +29,7 @@ _COMMANDS = {
     "import": "learnae.cli.models:import_",
     "config": "learnae.cli.settings:config",
     "service": "learnae.cli.service:service",
+    "bundle": "learnae.cli.bundle:bundle",
     "demo": "learnae.cli.trying:demo",
 }
 
