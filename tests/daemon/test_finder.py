@@ -15,9 +15,9 @@ from learnae import unixfs
 from learnae.cid import DAG_CBOR, make_cid, raw_cid, to_text
 from learnae.errors import NetworkError, StoreError, WireError
 from learnae.manifest import Manifest
+from learnaed.blockstore import Lease
 from learnaed.ipfs import IpfsNode
 from learnaed.network import Network
-from learnaed.blockstore import Lease
 from learnaed.snapshots import Finder, Progress
 from tests.daemon.cuts import Place, content, manifest
 

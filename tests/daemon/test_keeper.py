@@ -185,9 +185,7 @@ async def test_others_use_the_store_between_the_steps_of_a_sweep(tmp_path: Path)
                 unixfs.build(cut_leaves([content(7)]), lease.put)
                 assert shelf.add(one)
 
-    steps = 0
-    for step in store.collecting():
-        steps += 1
+    for steps, step in enumerate(store.collecting()):
         assert step.finished and step.blocks <= blockstore.SLICE
         if steps % 50 == 10:
             thread = threading.Thread(target=use)

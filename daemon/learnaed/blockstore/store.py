@@ -247,19 +247,17 @@ class BlockStore:
             NoRoom: there is not so much room, even without all that is not pinned.
         """
         lease = Lease(root, self._put_all, self._expect, self._release)
-        self._sweep_if_short(size)
         with self._lock:
             left = None if root is None else self._left.pop(root, None)
             if root is not None:
                 lease.digests = self._reach(root) | (left or set())
+                self._book.begin(root, self._clock())
             self._held.add(lease)
-            try:
-                self._reserve(lease, size)
-                if root is not None:
-                    self._book.begin(root, self._clock())
-            except BaseException:
-                self._release(lease, keep=left is not None)
-                raise
+        try:
+            self._expect(lease, size)
+        except BaseException:
+            self._release(lease, keep=left is not None)
+            raise
         return lease
 
     def writer(self, size: int = 0) -> Lease:

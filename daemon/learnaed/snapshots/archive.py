@@ -79,8 +79,8 @@ class Loose:
 def lasting(numbers: Iterable[int]) -> set[int]:
     """Which of these milestones stay: the newest, and of the older ones ever fewer. All nodes choose the same.
 
-    A number that is divisible by 2**k stays while it is among the newest `NEWEST` such numbers: of a thousand milestones
-    twenty are left.
+    A number that is divisible by 2**k stays while it is among the newest `NEWEST` such numbers: of a thousand
+    milestones twenty are left.
     """
     present = set(numbers)
     newest = max(present, default=0)
