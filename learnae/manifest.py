@@ -15,8 +15,10 @@ from learnae.cid import DAG_CBOR, make_cid
 from learnae.dagcbor import Link
 from learnae.errors import WireError
 from learnae.vector import UpdateId, VersionVector
-from learnae.wire import MAX_PART, CutId
+from learnae.wire import MAX_BLOCK, CutId
 
+MAX_MANIFEST: Final = MAX_BLOCK
+"""Most bytes of a manifest: some 4,000 authors in each of its intervals, as many as a vector has."""
 MAX_INTERVALS: Final = 102
 MAX_UPDATES: Final = 16_384
 """Most updates of an interval; a vector of a few bytes could claim 2**53."""
@@ -96,7 +98,7 @@ class Manifest:
         """The manifest in these bytes."""
         manifest = cls(
             *schema.record(
-                dagcbor.decode(data, MAX_PART),
+                dagcbor.decode(data, MAX_MANIFEST),
                 schema.octets(32),
                 schema.integer(),
                 schema.sequence(CutId.from_wire, MAX_INTERVALS),

@@ -31,6 +31,8 @@ MAX_ENVELOPE = 64 * 1024
 """Most bytes of a signed message."""
 MAX_REPLY = 1024 * 1024
 """Most bytes of a reply on a stream."""
+MAX_BLOCK = MAX_REPLY - 8 * 1024
+"""Most bytes of a block in a reply. Only manifests may be larger than a part of an update."""
 MAX_BLOCKS = 64
 MAX_ENVELOPES = 512
 MAX_CUTS = 8
@@ -233,7 +235,7 @@ class BlockReply(Message):
     blocks: tuple[bytes, ...]
 
     TAG = 19
-    CHECKS = (schema.sequence(schema.octets(0, MAX_PART), MAX_BLOCKS),)
+    CHECKS = (schema.sequence(schema.octets(0, MAX_BLOCK), MAX_BLOCKS),)
 
 
 @dataclass(frozen=True, slots=True)

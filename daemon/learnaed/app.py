@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,13 @@ from learnaed import logs
 from learnaed.blockstore import MARGIN, BlockStore
 from learnaed.driver import Driver
 from learnaed.identity import load_identity
-from learnaed.ipfs import IpfsPinning
+from learnaed.ipfs import IpfsNode, IpfsPinning
 from learnaed.library import Library
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
 from learnaed.service import Service
-from learnaed.snapshots import Archive, Catalogue, Finder, Importer, Shelf
+from learnaed.snapshots import Archive, Catalogue, Finder, Importer, Keeper, Shelf
 from learnaed.snapshots.start import start_from
 from learnaed.status import create_token, serve
 from learnaed.status.files import write_private
@@ -95,8 +96,10 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
         )
         archive = Archive(shelf)
         pinning = _pinning(config, profile, archive, network, messages)
-        finder = Finder(shelf, network, lambda: pinning.node if pinning is not None else None, store.block)
-        catalogue = Catalogue(archive, finder, Importer(blocks, archive), coordinator, pinning)
+        ipfs = partial(_node_of, pinning)
+        finder = Finder(shelf, network, ipfs, store.block)
+        keeper = Keeper(shelf, network, ipfs, messages.add)
+        catalogue = Catalogue(archive, finder, Importer(blocks, archive), coordinator, pinning, keeper)
         driver = Driver(
             coordinator,
             store,
@@ -134,6 +137,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
                     starting.cancel_scope.cancel()
             nursery.start_soon(trainer.run)
             nursery.start_soon(driver.run)
+            nursery.start_soon(keeper.run)
             nursery.start_soon(_remember_peers, network, store)
 
             await driver.left.wait()
@@ -150,6 +154,10 @@ def _pinning(
         return None
     address = config.ipfs if config.ipfs != "auto" else None
     return IpfsPinning(archive, profile / "ipfs.json", messages.add, address, lambda: network.addresses)
+
+
+def _node_of(pinning: IpfsPinning | None) -> IpfsNode | None:
+    return pinning.node if pinning is not None else None
 
 
 def _setup(config: Config, profile: Path, author: bytes, blocks: BlockStore) -> Setup:

@@ -17,7 +17,7 @@ from learnaed import logs, protocols
 from learnaed.network import Network
 
 BLOCKS_AT_ONCE = 3
-"""As many of the largest blocks fit into a reply."""
+"""As many of an update's largest parts fit into a reply."""
 
 M = TypeVar("M", bound=wire.Message)
 

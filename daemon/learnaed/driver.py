@@ -259,7 +259,7 @@ class Driver:
                 return await self._welcomed(event, self._arrived.popleft())
             case events.CutTaken(weights=cid):
                 kept = cid is not None and await trio.to_thread.run_sync(self._shelf.add, cid)
-                await trio.to_thread.run_sync(self._shelf.end_writing)
+                await trio.to_thread.run_sync(self._shelf.end_writing, (event.index, event.token))
                 return event if kept else replace(event, weights=None)
             case events.BlocksFetched(complete=True):
                 return await self._payloads.confirmed(event)
@@ -271,7 +271,7 @@ class Driver:
         """What is kept, now that all events from before the trainer came have been dealt with."""
         self._loaded = None
         await trio.to_thread.run_sync(self._shelf.add, ready.genesis.weights)
-        await trio.to_thread.run_sync(self._shelf.end_writing)
+        await trio.to_thread.run_sync(self._shelf.end_all_writing)
         kept = await self._patiently(self._store.kept, ready.genesis.swarm_id(self._coordinator.topic))
         if self.trainer is not None:
             self.trainer.begin(life)
@@ -367,17 +367,21 @@ class Driver:
 
     def _taking(self, action: actions.TakeCut) -> Unit:
         """Has the trainer write a cut, if there is room for it."""
-        size = self._snapshot_size
+        size, which = self._snapshot_size, (action.index, action.token)
         cut = self._payloads.cut(self._swarm, action.index, action.token, action.minus)
 
         async def unit(send: Send) -> None:
             try:
-                await trio.to_thread.run_sync(self._shelf.begin_writing, size)
+                await trio.to_thread.run_sync(self._shelf.begin_writing, which, size)
             except StoreError as error:
                 self._receiver.complain(error)
                 self.post(events.CutTaken(action.index, action.token, None, 0))
                 return
-            await cut(send)
+            try:
+                await cut(send)
+            except BaseException:
+                self._shelf.end_writing(which)  # The trainer will not answer.
+                raise
 
         return unit
 

@@ -155,7 +155,7 @@ class Node:
         }
 
     def _snapshots_status(self) -> dict[str, Any]:
-        fetching = self._driver.download
+        fetching = self._driver.download or self._catalogue.download
         blocks = self._shelf.store.statistics()
         return {
             "held": len(self._shelf.cids),
@@ -163,6 +163,7 @@ class Node:
             "cap": blocks.cap,
             "collected": blocks.collected,
             "damaged": blocks.damaged,
+            **self._catalogue.activity(),
             "fetching": None
             if fetching is None
             else {

@@ -55,7 +55,7 @@ class Service:
         room = wire.MAX_REPLY - _MARGIN
         for cid in request.cids:
             block = await self._library.get(cid) or b""
-            if len(block) > wire.MAX_PART:
+            if len(block) > wire.MAX_BLOCK:
                 block = b""  # as if it were not here: it does not fit into a reply
             room -= len(block) + 8
             if room < 0:

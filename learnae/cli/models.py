@@ -32,9 +32,9 @@ def snapshots(home: Path | None, profile: str | None, as_json: bool) -> None:
 @where
 def pin(cid: str, home: Path | None, profile: str | None) -> None:
     """Keep the cut CID until it is unpinned; fetch it from peers or from IPFS if it is not here."""
-    from learnae.cli import daemons
+    from learnae.cli import progress
 
-    row = one(home, profile).post(f"/api/snapshots/{quote(cid, safe='')}/pin", daemons.LONG)
+    row = progress.post(one(home, profile), f"/api/snapshots/{quote(cid, safe='')}/pin", "fetching")
     click.echo(f"pinned: cut {row['index']}, {row['updates']} updates, {row['size']} bytes")
 
 
@@ -81,8 +81,8 @@ def export(
 @where
 def import_(file: Path, home: Path | None, profile: str | None) -> None:
     """Take the cut or the snapshot in FILE in and pin it: a CAR file, or a snapshot as safetensors."""
-    from learnae.cli import daemons
+    from learnae.cli import progress
 
-    taken = one(home, profile).post(f"/api/import?path={quote(str(file), safe='')}", daemons.LONG)
+    taken = progress.post(one(home, profile), f"/api/import?path={quote(str(file), safe='')}", "importing")
     what = "a snapshot" if taken["index"] is None else f"cut {taken['index']}"
     click.echo(f"pinned: {what}, {taken['size']} bytes, {taken['cid']}")

@@ -118,7 +118,7 @@ def _history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     if cuts.get("adopting"):
         lines.append(("adopting", str(cuts["adopting"])))
     if fetching := (status.get("snapshots") or {}).get("fetching"):
-        lines.append(("snapshot", _progress(fetching)))
+        lines.append(("snapshot", progress(fetching)))
     if cuts.get("adopted"):
         times = "once" if cuts["adopted"] == 1 else f"{cuts['adopted']} times"
         lines.append(("lineage", f"has gone over to the weights of others {times}"))
@@ -129,8 +129,8 @@ def _history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _progress(fetching: Mapping[str, Any]) -> str:
-    """A download, as a bar and in figures."""
+def progress(fetching: Mapping[str, Any]) -> str:
+    """A download or an import, as a bar and in figures."""
     done, whole = fetching.get("done") or 0, fetching.get("size") or 0
     filled = int(_BAR * done / whole) if whole else 0
     text = f"{'█' * filled}{'░' * (_BAR - filled)} {size(done)} of {size(whole or None)}"
@@ -138,7 +138,8 @@ def _progress(fetching: Mapping[str, Any]) -> str:
         text += f" at {size(fetching['speed'])}/s"
     if fetching.get("seconds_left") is not None:
         text += f", {duration(fetching['seconds_left'])} left"
-    return f"{text}, from {fetching.get('holders')} peers"
+    holders = fetching.get("holders")
+    return f"{text}, from {holders} peers" if holders else text
 
 
 def _clock_time(iso: object) -> str:
@@ -202,8 +203,8 @@ def show_snapshots(daemon: Daemon, snapshots: Sequence[Mapping[str, Any]], conso
     for row in snapshots:
         why = [what for what, holds in (("pinned", row["pinned"]), ("milestone", row["milestone"])) if holds]
         table.add_row(
-            str(row["index"]),
-            str(row["updates"]),
+            "?" if row["index"] is None else str(row["index"]),
+            "?" if row["updates"] is None else str(row["updates"]),
             number(row["loss"]),
             size(row["size"]),
             f"{row['attested_by']} peer{'s' * (row['attested_by'] != 1)}",
@@ -212,7 +213,7 @@ def show_snapshots(daemon: Daemon, snapshots: Sequence[Mapping[str, Any]], conso
     console.print(table)
     # Outside the table, and never wrapped: people copy these.
     for row in snapshots:
-        console.print(Text(f"{row['index']}  {row['cid']}"), soft_wrap=True)
+        console.print(Text(f"{'?' if row['index'] is None else row['index']}  {row['cid']}"), soft_wrap=True)
 
 
 def _problem(peer: Mapping[str, Any]) -> str:

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from learnae.coordinator.actions import Action, FetchManifest, KeepCut, Settle, TakeCut
+from learnae.coordinator.actions import Action, FetchManifest, KeepCut, Notice, Settle, TakeCut
 from learnae.coordinator.peers import Peer
 from learnae.coordinator.settings import Settings
 from learnae.errors import WireError
 from learnae.ledger import Entry, Ledger
-from learnae.manifest import Manifest
+from learnae.manifest import MAX_MANIFEST, Manifest
 from learnae.vector import UpdateId
 from learnae.wire import MAX_CUTS, CutId
 
@@ -91,6 +91,7 @@ class Cuts:
         self._claimed: dict[CutId, float] = {}
         self._known: dict[bytes, Manifest] = {}
         self._fetching: dict[bytes, float] = {}
+        self._too_large = False
 
     # --- taking
 
@@ -110,8 +111,11 @@ class Cuts:
                 continue
             if total in self._weights:
                 manifest = ledger.cut(interval, before, *self._weights[total])
+                data = manifest.encode()
+                if len(data) > MAX_MANIFEST:
+                    return [*actions, *self._refuse(len(data))]
                 self.own[interval] = manifest
-                actions.append(KeepCut(ledger.swarm, manifest.id, manifest.encode()))
+                actions.append(KeepCut(ledger.swarm, manifest.id, data))
                 continue
             # Later cuts name this one as their predecessor: they go with it.
             self.own = {i: manifest for i, manifest in self.own.items() if i < interval}
@@ -119,6 +123,17 @@ class Cuts:
                 actions += self._ask(ledger, interval, total, now)
             break
         return actions
+
+    def _refuse(self, size: int) -> list[Action]:
+        """Nobody could read such a cut. That is told once."""
+        if self._too_large:
+            return []
+        self._too_large = True
+        text = (
+            f"no cut can be taken: its manifest would have {size} bytes, and at most {MAX_MANIFEST} can be sent. There "
+            "are too many nodes in this swarm; the log of updates is kept whole, and newcomers fetch all of it"
+        )
+        return [Notice("warning", text)]
 
     def _ask(self, ledger: Ledger, interval: int, total: bytes, now: float) -> list[Action]:
         if self._asked is not None and now - self._asked.at < self._settings.retry:

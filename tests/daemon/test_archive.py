@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from learnae.cid import raw_cid, to_text
 from learnae.errors import StoreError, WireError
-from learnaed.snapshots.archive import MANIFEST
+from learnaed.snapshots.archive import MANIFEST, NEWEST, Kept, lasting
 from tests.daemon.cuts import Place, content, manifest, root_of
 
 
@@ -48,11 +50,44 @@ def test_only_what_is_wanted_and_milestones_stay(place: Place) -> None:
         place.settle(index, index - 1 if index else None)
     assert [kept.manifest.index for kept in place.archive.cuts() if kept.milestone] == [4, 8]
     place.archive.keep_only([root_of(9)])
+    place.store.collect()
     assert place.indices == [4, 8, 9]
     place.archive.keep_only([])
+    place.store.collect()
     assert place.indices == [4, 8]
     assert {pin.root for pin in place.store.pins() if pin.kind == MANIFEST} == {manifest(4, 3).cid, manifest(8, 7).cid}
     assert not place.store.has(root_of(0))
+
+
+def test_of_old_milestones_ever_fewer_stay(place: Place) -> None:
+    for number in range(1, 13):
+        index = 4 * number
+        place.settle(index, index - 1)
+        place.archive.keep_only([root_of(index)])
+    assert place.indices == [4 * number for number in (4, 6, 8, 9, 10, 11, 12)]
+    place.store.collect()
+    assert place.store.missing(root_of(4)) and not place.store.missing(root_of(24))
+
+
+def test_old_milestones_stay_while_the_swarm_or_the_user_needs_them(place: Place) -> None:
+    made = [place.settle(4 * number, 4 * number - 1) for number in range(1, 10)]
+    place.archive.pin(made[0].encode())
+    place.archive.keep_only([made[2].weights])
+    assert place.indices == [4 * number for number in (1, 2, 3, 4, 6, 7, 8, 9)]
+
+
+@pytest.mark.parametrize("count", [1, 10, 1000, 100_000])
+def test_how_many_milestones_there_are(count: int) -> None:
+    """Thinned one by one or all at once: the same, the newest among them, and none comes back."""
+    stay: set[int] = set()
+    for number in range(1, count + 1):
+        stay = lasting({*stay, number})
+        if number in (count // 2, count):
+            assert stay == lasting(range(1, number + 1))
+    assert stay >= set(range(max(1, count - NEWEST + 1), count + 1))
+    assert len(stay) <= NEWEST + (NEWEST / 2 + 1) * math.log2(count)
+    ages = sorted(count - number for number in stay)
+    assert all(later <= 2 * (earlier + NEWEST) for earlier, later in pairwise(ages))
 
 
 def test_what_the_user_pins_survives_until_it_is_unpinned(place: Place) -> None:
@@ -60,11 +95,13 @@ def test_what_the_user_pins_survives_until_it_is_unpinned(place: Place) -> None:
     assert place.archive.pin(one.encode()).pinned
     assert place.archive.pin(two.encode()).pinned
     place.archive.keep_only([])
+    place.store.collect()
     assert place.indices == [0, 1]
     assert list(place.archive.blocks(one.cid))
     place.archive.unpin(to_text(one.cid))
     place.archive.unpin(to_text(two.weights))
     place.archive.keep_only([])
+    place.store.collect()
     place.store.collect()
     assert place.indices == [] and place.store.pins() == () and place.blocks == 0
 
@@ -72,11 +109,30 @@ def test_what_the_user_pins_survives_until_it_is_unpinned(place: Place) -> None:
 def test_a_snapshot_without_a_cut_can_be_pinned_too(place: Place) -> None:
     root = place.write(7)
     place.archive.pin_snapshot(root)
+    (found,) = place.archive.loose()
+    row = found.row()
+    assert set(row) == set(Kept(manifest(0), 0.0, False, False).row())
+    assert (row["cid"], row["weights"], row["size"], row["index"]) == (
+        to_text(root),
+        to_text(root),
+        len(content(7)),
+        None,
+    )
     place.archive.keep_only([])
+    place.store.collect()
     assert place.indices == [] and place.shelf.has(root)
     place.archive.unpin(to_text(root))
     place.archive.keep_only([])
+    place.store.collect()
     assert not place.shelf.has(root)
+    assert place.archive.loose() == []
+
+
+def test_the_snapshot_of_a_cut_is_listed_once(place: Place) -> None:
+    made = place.settle(0)
+    place.archive.pin(made.encode())
+    place.archive.pin_snapshot(made.weights)
+    assert place.archive.loose() == [] and place.indices == [0]
 
 
 def test_what_is_not_pinned_cannot_be_unpinned(place: Place) -> None:
@@ -110,6 +166,7 @@ def test_a_damaged_manifest_is_no_cut_and_does_not_stay(place: Place) -> None:
     place.damage(manifest(0).cid)
     assert place.indices == [1]
     place.archive.keep_only([root_of(0), root_of(1)])
+    place.store.collect()
     assert [pin.root for pin in place.store.pins() if pin.kind == MANIFEST] == [manifest(1).cid]
 
 

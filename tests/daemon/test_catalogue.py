@@ -75,6 +75,17 @@ async def test_rows_say_who_attests(here: Place) -> None:
     assert [(row["index"], row["attested_by"]) for row in rows] == [(0, 1), (1, 2), (2, 0)]
 
 
+async def test_what_was_pinned_without_a_cut_is_listed_too(here: Place) -> None:
+    here.settle(0)
+    root = here.write(5)
+    here.archive.pin_snapshot(root)
+    rows = await catalogue(here).rows()
+    assert [(row["index"], row["weights"], row["attested_by"]) for row in rows] == [
+        (None, to_text(root), 0),
+        (0, to_text(root_of(0)), 1),
+    ]
+
+
 async def test_pin_and_unpin(here: Place, tmp_path: Path) -> None:
     there = Place(tmp_path / "there")
     made = there.settle(1)
@@ -85,6 +96,7 @@ async def test_pin_and_unpin(here: Place, tmp_path: Path) -> None:
     assert pinning.wanted == [made.cid]
     await found.unpin(to_text(made.cid))
     here.archive.keep_only([])
+    here.store.collect()
     await found.hand_over()
     assert (await found.rows(), pinning.wanted) == ([], [])
     with pytest.raises(StoreError, match="not pinned here"):

@@ -345,6 +345,7 @@ async def test_what_is_kept_is_looked_up_when_all_that_came_before_the_trainer_i
     assert ready.kept.dropped == (Entry.of(two),)
     assert ready.kept.entries == ()
     assert ready.kept.snapshots == frozenset({kept.cid})
+    rig.snapshots.collect()
     assert lying(rig) == {digest_of(kept.cid)}
 
 
@@ -386,6 +387,7 @@ async def test_what_a_trainer_writes_before_its_hello_stays(rig: Rig) -> None:
             rig.driver.lost_trainer()
             assert rig.snapshots.statistics().leases == 1
             rig.shelf.keep_only([])
+            rig.shelf.store.collect()
             assert not rig.shelf.cids
 
 
@@ -407,6 +409,7 @@ async def test_a_cut_is_protected_from_when_it_is_begun_until_it_is_pinned(rig: 
             assert told == [protocol.TakeCut(4, 9, 0)] * attempt
             assert rig.snapshots.statistics().leases == 1
             rig.shelf.keep_only([])
+            rig.shelf.store.collect()
             await rig.driver.hear_trainer(protocol.CutTaken(4, 9, weights, 12))
             assert (await rig.heard(events.CutTaken, attempt))[-1] == events.CutTaken(4, 9, weights, 12)
             assert rig.snapshots.statistics().leases == rig.snapshots.statistics().reserved == 0
@@ -560,6 +563,7 @@ async def test_what_is_no_snapshot_of_this_model_is_refused(rigs: tuple[Rig, Rig
     assert heard == [events.SnapshotFetched(strange[which].cid, False) for which in (0, 1, 1)]
     assert here.shelf.cids == frozenset()
     here.shelf.keep_only([])
+    here.shelf.store.collect()
     assert lying(here) == set()
     assert all("none of this model" in str(line) for line in here.log) and len(here.log) == 2
 
@@ -599,6 +603,8 @@ async def test_pruning_deletes_snapshots_but_not_the_one_that_is_coming(rigs: tu
         await here.until(lambda: len(lying(here)) == 6)
         here.driver.post(events.Finish())
         await here.until(lambda: here.network.published)
+        assert digest_of(old.cid) in lying(here)  # Nobody waits for it to be deleted.
+        here.snapshots.collect()
         assert digest_of(kept.cid) in lying(here) and digest_of(old.cid) not in lying(here)
         assert len(lying(here)) == 5 and digest_of(coming.cid) in lying(here)
     assert here.store.kept(SWARM).own_seq == 7

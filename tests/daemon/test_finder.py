@@ -15,9 +15,10 @@ from learnae import unixfs
 from learnae.cid import DAG_CBOR, make_cid, raw_cid, to_text
 from learnae.errors import NetworkError, StoreError, WireError
 from learnae.manifest import Manifest
+from learnaed.blockstore import Lease
 from learnaed.ipfs import IpfsNode
 from learnaed.network import Network
-from learnaed.snapshots import Finder
+from learnaed.snapshots import Finder, Progress
 from tests.daemon.cuts import Place, content, manifest
 
 Held = Mapping[bytes, bytes]
@@ -148,6 +149,36 @@ async def test_what_peers_began_is_completed_by_the_ipfs_node(there: Place, here
     peers = Peers(dict(list(blocks.items())[:3]))
     await fetched(here, finder(here, peers, Ipfs(blocks)), manifest(0))
     assert len(peers.given) == 3
+
+
+async def test_blocks_from_an_ipfs_node_are_made_durable_several_at_a_time(
+    there: Place, here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    original = Lease.put_all
+
+    def put_all(self: Lease, blocks: Iterable[tuple[int, bytes]]) -> tuple[bytes, ...]:
+        batches.append(len(cids := original(self, blocks)))
+        return cids
+
+    monkeypatch.setattr(Lease, "put_all", put_all)
+    monkeypatch.setattr("learnaed.snapshots.finder.TOGETHER", 3)
+    node = Ipfs(held(there, manifest(0)))
+    looking = finder(here, None, node)
+    seen: list[Progress | None] = []
+    fetch = node.fetch
+
+    async def watched(root: bytes, keep: Callable[[bytes, bytes], None], limit: int) -> int:
+        size = await fetch(root, keep, limit)
+        seen.append(looking.progress)
+        return size
+
+    monkeypatch.setattr(node, "fetch", watched)
+    await fetched(here, looking, manifest(0))
+    assert batches == [3, 1]  # A node and three leaves.
+    (at,) = seen
+    assert at is not None and (at.size, at.done) == (len(content(0)), 2 * 2**18)
+    assert looking.progress is None
 
 
 async def test_nobody_has_it(here: Place) -> None:

@@ -48,6 +48,7 @@ def test_a_cut_comes_back_from_a_car_file(there: Place, here: Place) -> None:
     assert found == Imported(made.cid, made.weights, len(content(0)), 0)
     assert found.row()["index"] == 0
     here.archive.keep_only([])
+    here.store.collect()
     assert [(kept.manifest, kept.pinned) for kept in here.archive.cuts()] == [(made, True)]
     assert list(here.archive.blocks(made.cid)) == blocks
 
@@ -58,6 +59,7 @@ def test_a_snapshot_alone_comes_back(there: Place, here: Place, form: str) -> No
     data = content(0) if form == "safetensors" else written(root, list(there.archive.blocks(root)))
     assert take(here, data) == Imported(root, root, len(content(0)), None)
     here.archive.keep_only([])
+    here.store.collect()
     assert b"".join(here.store.read(root)) == content(0)
 
 
@@ -168,6 +170,24 @@ def test_a_full_disk(there: Place, here: Place, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(StoreError, match="No space left"):
             take(here, data)
         nothing_stays(here)
+
+
+@pytest.mark.parametrize("form", ["car", "safetensors"])
+def test_how_far_it_is(there: Place, here: Place, form: str) -> None:
+    made = manifest(0)
+    whole = content(0) if form == "safetensors" else written(made.cid, list(there.archive.blocks(made.cid)))
+    path = here.store.blocks.directory.parent / "file"
+    path.write_bytes(whole)
+    importer, seen = Importer(here.store, here.archive), []
+    importer.file(path, lambda: seen.append(importer.progress))
+    assert all(at is not None and (at.file, at.size) == ("file", len(whole)) for at in seen)
+    done = [at.done for at in seen if at is not None]
+    assert done == sorted(done) and len(done) >= 3 and done[-1] == len(whole)
+    assert importer.progress is None
+    path.write_bytes(whole[:-1])
+    with pytest.raises(WireError):
+        importer.file(path)
+    assert importer.progress is None
 
 
 def test_it_can_be_called_off(here: Place) -> None:

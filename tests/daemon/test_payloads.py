@@ -17,7 +17,7 @@ from learnae.coordinator import Coordinator, actions, events
 from learnae.errors import StoreError
 from learnae.ledger import Entry
 from learnae.rules import FULL
-from learnae.wire import MAX_PART, BlockReply, Part, pack
+from learnae.wire import MAX_BLOCK, MAX_PART, BlockReply, Part, pack
 from learnaed import protocols
 from learnaed.asker import Asker
 from learnaed.blockstore import BlockStore
@@ -84,9 +84,9 @@ async def sent(*units: Unit) -> list[protocol.TrainerMessage]:
 
 
 async def test_a_block_that_fits_into_no_reply_is_as_if_it_were_not_here(nodes: tuple[Node, Node]) -> None:
-    """Bitswap gives it; a block of 256 KiB or less, this protocol gives, too."""
+    """Bitswap gives it; what an update has, and manifests, this protocol gives, too."""
     here, there = nodes
-    large, small = (there.snapshots.blocks.put(RAW, bytes(size)) for size in (MAX_PART + 1, MAX_PART))
+    large, small = (there.snapshots.blocks.put(RAW, bytes(size)) for size in (MAX_BLOCK + 1, MAX_PART))
     asker = Asker(cast(Network, here.network), Counter())
     assert await asker.blocks(there.key, [large]) is None
     assert await asker.blocks(there.key, [small, large]) == (bytes(MAX_PART),)

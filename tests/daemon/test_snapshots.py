@@ -142,6 +142,7 @@ def test_a_damaged_leaf_is_not_served_and_the_snapshot_found_out(store: BlockSto
     assert not shelf.discard_damaged(whole)
     assert shelf.cids == {whole}
     shelf.keep_only([whole])
+    shelf.store.collect()
     assert lying(store.blocks) == digests(blocks_of(store, whole))
 
 
@@ -183,6 +184,7 @@ def test_only_what_is_wanted_stays(store: BlockStore) -> None:
     with store.lease() as lease:
         arriving = lease.put(RAW, b"arriving")
         shelf.keep_only([two])
+        shelf.store.collect()
         assert shelf.cids == {two, milestone}
         stay = [*blocks_of(store, two), *blocks_of(store, milestone), *blocks_of(store, foreign)]
         assert lying(store.blocks) == digests([*stay, arriving])
@@ -195,10 +197,12 @@ def test_nothing_goes_while_the_trainer_writes(store: BlockStore) -> None:
     for seed in range(3):
         draft = make(store.blocks, seed)
         shelf.keep_only([])
+        shelf.store.collect()
         assert not store.missing(draft)
         shelf.end_writing()
         shelf.end_writing()
         shelf.keep_only([])
+        shelf.store.collect()
         assert lying(store.blocks) == set()
         shelf.begin_writing()
         shelf.begin_writing()
@@ -209,13 +213,48 @@ def test_a_cut_that_there_is_no_room_for_is_not_begun(tmp_path: Path) -> None:
     store = BlockStore(tmp_path, cap=2 * SIZE)
     shelf = shelf_of(store, make(store.blocks))
     with pytest.raises(StoreError, match="no room"):
-        shelf.begin_writing(2 * SIZE)
+        shelf.begin_writing(size=2 * SIZE)
     assert store.statistics().leases == 0
     shelf.keep_only([])
-    shelf.begin_writing(SIZE)
+    shelf.store.collect()
+    shelf.begin_writing(size=SIZE)
     assert store.statistics().reserved == SIZE
     shelf.end_writing()
     assert store.statistics().reserved == 0
+    store.close()
+
+
+def test_each_of_two_snapshots_that_are_being_written_is_protected_until_its_own_end(store: BlockStore) -> None:
+    shelf = shelf_of(store)
+    shelf.begin_writing((4, 1), SIZE)
+    shelf.begin_writing((5, 2), SIZE)
+    second = make(store.blocks, 2)
+    shelf.end_writing((4, 1))
+    assert not store.collect().finished and not store.missing(second)
+    assert shelf.add(second)
+    shelf.end_writing((5, 2))
+    shelf.end_writing((5, 2))
+    assert store.statistics().leases == store.statistics().reserved == 0
+    assert store.collect().finished and not store.missing(second)
+    for what in range(3):
+        shelf.begin_writing(what)
+    shelf.end_all_writing()
+    assert store.statistics().leases == 0
+
+
+def test_milestones_give_way_to_what_is_new_the_oldest_first(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path, cap=3 * SIZE + SIZE // 2, margin=0)
+    old, new, wanted = (make(store.blocks, seed) for seed in range(3))
+    shelf = shelf_of(store, old, new, wanted)
+    for root in (old, new):
+        store.pin(root, "cut", milestone=True)
+    shelf.begin_writing(size=SIZE)
+    assert shelf.cids == {new, wanted} and store.missing(old)
+    shelf.end_writing()
+    with pytest.raises(StoreError, match="no room"):
+        shelf.begin_writing(size=3 * SIZE)
+    assert shelf.cids == {wanted} and not store.missing(wanted)
+    assert not shelf.give_way()
     store.close()
 
 
@@ -231,6 +270,7 @@ def test_after_the_pins_were_lost_nothing_goes_until_it_is_said_what_is_wanted(t
     assert not store.collect().finished and not store.missing(old)
     assert shelf.add(wanted)
     shelf.keep_only([wanted])
+    shelf.store.collect()
     assert lying(store.blocks) == digests(blocks_of(store, wanted))
     store.close()
 
@@ -248,6 +288,7 @@ def test_what_cannot_be_deleted_does_not_stop_the_rest(store: BlockStore, monkey
 
     monkeypatch.setattr(Path, "unlink", refuse)
     shelf.keep_only([])
+    shelf.store.collect()
     assert lying(store.blocks) == {digest_of(one)}
     assert shelf.cids == frozenset()
 
@@ -344,6 +385,7 @@ async def test_it_stays_until_it_is_pinned_and_goes_when_nobody_wants_it(
     store.collect()
     assert shelf.add(root)
     shelf.keep_only([])
+    shelf.store.collect()
     assert lying(store.blocks) == set()
 
 
@@ -508,6 +550,7 @@ async def test_a_hostile_tree(store: BlockStore, there: Blocks, clock: MockClock
             await Peers(there, a=None).fetch(store, root, 2**20)
         assert not shelf.add(root)
         shelf.keep_only([sound])
+        shelf.store.collect()
         assert lying(store.blocks) == digests(blocks_of(store, sound))
     assert store.statistics().leases == store.statistics().reserved == 0
 
@@ -537,6 +580,7 @@ async def test_a_whole_file_that_is_of_no_use(store: BlockStore, there: Blocks, 
             await Download(store, root, peers.keys, peers.session, LIMIT, check).run()
     assert looked == [SIZE, SIZE]
     shelf.keep_only([])
+    shelf.store.collect()
     assert lying(store.blocks) == set()
 
 

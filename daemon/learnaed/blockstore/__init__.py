@@ -2,6 +2,6 @@
 
 from learnaed.blockstore.lease import Lease
 from learnaed.blockstore.pins import Pin
-from learnaed.blockstore.store import MARGIN, BlockStore, BlockStoreStatistics, Collected
+from learnaed.blockstore.store import MARGIN, BlockStore, BlockStoreStatistics, Collected, NoRoom
 
-__all__ = ["MARGIN", "BlockStore", "BlockStoreStatistics", "Collected", "Lease", "Pin"]
+__all__ = ["MARGIN", "BlockStore", "BlockStoreStatistics", "Collected", "Lease", "NoRoom", "Pin"]

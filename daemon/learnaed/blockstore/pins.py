@@ -139,6 +139,10 @@ class PinBook(Database):
         rows = self._read("SELECT DISTINCT digest FROM marks WHERE digest >= ? AND digest < ?", (first, behind))
         return frozenset(digest for (digest,) in rows)
 
+    def marked(self, digest: bytes) -> bool:
+        """Whether a pinned block has this digest."""
+        return bool(self._read("SELECT 1 FROM marks WHERE digest = ? LIMIT 1", (digest,)))
+
     # --- downloads
 
     def begin(self, root: bytes, now: float) -> None:

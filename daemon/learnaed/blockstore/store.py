@@ -1,9 +1,9 @@
 """The embedded store of snapshots: blocks in files under a size cap, pins, leases, garbage collection.
 
 A pin marks its blocks in the database when it is made, a lease marks them in memory while they come. A *sweep* goes
-through the directories one after another and deletes what carries no mark at that moment. Marks and each step of a
-sweep exclude each other by a lock. So whatever comes between two steps is seen by the next, and a damaged node does not
-cost the blocks below it.
+through the directories, a few blocks at each step, and deletes what carries no mark at that moment. Marks and each step
+of a sweep exclude each other by a lock. So whatever comes between two steps is seen by the next, and a damaged node
+does not cost the blocks below it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from learnae import unixfs
-from learnae.blocks import SHARDS, Blocks
+from learnae.blocks import SHARDS, Blocks, Stored
 from learnae.cid import DAG_PB, codec_of, digest_of, make_cid, to_text
 from learnae.errors import StoreError, WireError
 from learnaed import logs
@@ -32,13 +32,19 @@ MARGIN: Final = 64 * 2**20
 """Bytes that stay free on the disk."""
 LEFT_SECONDS: Final = 86_400.0
 """How long what came of a download stays that nobody goes on with."""
+SLICE: Final = 16
+"""Blocks that a sweep looks at while nobody else can use the store: deleting one takes about a millisecond."""
 _REMEMBERED_DAMAGE: Final = 1024
 
 log = logs.get("blocks")
 
 
+class NoRoom(StoreError):
+    """The cap or the disk leaves no room, even without all that is not pinned."""
+
+
 class Collected(NamedTuple):
-    """What a sweep did."""
+    """What a sweep, or a step of one, did."""
 
     blocks: int
     bytes: int
@@ -220,6 +226,10 @@ class BlockStore:
         """All pins, the oldest first."""
         return self._book.pins()
 
+    def is_pinned(self, cid: bytes) -> bool:
+        """Whether a pin needs the block, be it here or not."""
+        return self._book.marked(digest_of(cid))
+
     def pins_are_complete(self) -> None:
         """Say that all that should be pinned is, after the database was lost: from now on the rest may be swept."""
         self._book.set_complete()
@@ -234,21 +244,20 @@ class BlockStore:
             size: bytes of all its blocks, as far as that is known; see `Lease.expect`.
 
         Raises:
-            StoreError: there is not so much room, even without all that is not pinned.
+            NoRoom: there is not so much room, even without all that is not pinned.
         """
         lease = Lease(root, self._put_all, self._expect, self._release)
         with self._lock:
             left = None if root is None else self._left.pop(root, None)
             if root is not None:
                 lease.digests = self._reach(root) | (left or set())
+                self._book.begin(root, self._clock())
             self._held.add(lease)
-            try:
-                self._expect(lease, size)
-                if root is not None:
-                    self._book.begin(root, self._clock())
-            except BaseException:
-                self._release(lease, keep=left is not None)
-                raise
+        try:
+            self._expect(lease, size)
+        except BaseException:
+            self._release(lease, keep=left is not None)
+            raise
         return lease
 
     def writer(self, size: int = 0) -> Lease:
@@ -260,10 +269,10 @@ class BlockStore:
             size: most bytes that it writes.
 
         Raises:
-            StoreError: there is not so much room, even without all that is not pinned.
+            NoRoom: there is not so much room, even without all that is not pinned.
         """
+        lease = self.lease(size=size)
         with self._lock:
-            lease = self.lease(size=size)
             self._writers.add(lease)
         return lease
 
@@ -289,7 +298,18 @@ class BlockStore:
             log.debug("a download is not of a file", root=to_text(root), why=error)
         return found
 
+    def _sweep_if_short(self, size: int) -> None:
+        """Sweep before the lock is taken: others need not wait for all of it."""
+        with self._lock:
+            short = self._lacking(size) > 0
+        if short:
+            self.collect()
+
     def _expect(self, lease: Lease, size: int) -> None:
+        self._sweep_if_short(size - lease.reserved)
+        self._reserve(lease, size)
+
+    def _reserve(self, lease: Lease, size: int) -> None:
         with self._lock:
             here = sum(stored.size for stored in self.blocks if stored.digest in lease.digests) if size else 0
             before, lease.reserved = lease.reserved, max(0, size - here)
@@ -362,7 +382,7 @@ class BlockStore:
         """Delete all blocks that are neither pinned nor protected; others may go on using the store meanwhile.
 
         Args:
-            stop: asked after each of 256 steps; True ends it early, which does no harm.
+            stop: asked after each step; True ends it early, which does no harm.
         """
         blocks = size = 0
         for step in self.collecting():
@@ -384,16 +404,19 @@ class BlockStore:
                     self._book.begin(root, now)
         self.blocks.tidy()
         for shard in range(SHARDS):
-            yield self._sweep(shard)
+            ahead = self.blocks.shard(shard)
+            for start in range(0, len(ahead) or 1, SLICE):
+                yield self._sweep(shard, ahead[start : start + SLICE])
 
-    def _sweep(self, shard: int) -> Collected:
+    def _sweep(self, shard: int, candidates: Sequence[Stored]) -> Collected:
+        """Delete those of these blocks that nobody needs at this moment, whatever was when they were listed."""
         blocks = size = 0
         with self._lock:
             if self._writers or not self._book.complete:
                 return Collected(0, 0, finished=False)
-            pinned = self._book.pinned(shard)
+            pinned = self._book.pinned(shard) if candidates else frozenset()
             protected = self._protected()
-            for stored in self.blocks.shard(shard):
+            for stored in candidates:
                 if stored.digest in pinned or any(stored.digest in digests for digests in protected):
                     continue
                 if self.blocks.delete(stored.digest):
@@ -429,7 +452,7 @@ class BlockStore:
             why = "the list of pins was lost, and nothing is deleted until it is complete again"
         else:
             why = "all that is there is pinned or on its way: unpin snapshots, allow more, or make room on the disk"
-        raise StoreError(
+        raise NoRoom(
             f"no room for more snapshots in {self._directory}: {lacking >> 10} KiB are lacking ({self._used >> 20} MiB "
             f"are used, {self._cap >> 20} MiB allowed, {self._free() >> 20} MiB free on the disk). {why[0].upper()}"
             f"{why[1:]}"

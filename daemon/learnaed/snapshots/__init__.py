@@ -5,6 +5,7 @@ from learnaed.snapshots.catalogue import Catalogue
 from learnaed.snapshots.download import Download, Progress
 from learnaed.snapshots.finder import Finder
 from learnaed.snapshots.importing import Imported, Importer
+from learnaed.snapshots.keeper import Keeper
 from learnaed.snapshots.receiver import Receiver
 from learnaed.snapshots.shelf import CUT, LARGEST_HEADER, Shelf, check_fit
 
@@ -17,6 +18,7 @@ __all__ = [
     "Finder",
     "Imported",
     "Importer",
+    "Keeper",
     "Progress",
     "Receiver",
     "Shelf",

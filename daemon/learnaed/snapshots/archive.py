@@ -23,7 +23,9 @@ MANIFEST: Final = "manifest"
 USER: Final = "user"
 """Kind of the pins that the user made."""
 MILESTONE: Final = 64
-"""Of every so many intervals the first cut is kept for good: two or three a day with slots of a minute."""
+"""Of every so many intervals the first cut is kept for long: two or three a day with slots of a minute."""
+NEWEST: Final = 4
+"""So many milestones stay all; of the older ones every second, then every fourth, and so on."""
 
 log = logs.get("snapshots")
 
@@ -33,6 +35,7 @@ class Kept:
     """A cut that is kept."""
 
     manifest: Manifest
+    """What is in it."""
     since: float
     """When it was settled here, or came; seconds since the epoch."""
     milestone: bool
@@ -57,12 +60,39 @@ class Kept:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A snapshot that the user keeps and of which no cut is known."""
+
+    weights: bytes
+    size: int
+    since: float
+
+    def row(self) -> dict[str, Any]:
+        """For the status endpoint: the same fields, as far as they are known."""
+        unknown = dict.fromkeys(("index", "updates", "samples", "loss", "authors"))
+        cid = to_text(self.weights)
+        about = {"size": self.size, "since": self.since, "milestone": False, "pinned": True}
+        return unknown | {"cid": cid, "weights": cid} | about
+
+
+def lasting(numbers: Iterable[int]) -> set[int]:
+    """Which of these milestones stay: the newest, and of the older ones ever fewer. All nodes choose the same.
+
+    A number that is divisible by 2**k stays while it is among the newest `NEWEST` such numbers: of a thousand
+    milestones twenty are left.
+    """
+    present = set(numbers)
+    newest = max(present, default=0)
+    return {n for n in present if not n or newest // (n & -n) - n // (n & -n) < NEWEST}
+
+
 class Archive:
     """The cuts in the block store. Its methods wait for the disk; safe to use from several threads.
 
     Args:
         shelf: where their snapshots are.
-        milestone: of every so many intervals one cut is kept for good; 0: none.
+        milestone: of every so many intervals one cut is kept for long; 0: none.
     """
 
     def __init__(self, shelf: Shelf, milestone: int = MILESTONE) -> None:
@@ -84,12 +114,25 @@ class Archive:
         return manifest.index // self._milestone > manifest.previous.index // self._milestone
 
     def keep_only(self, weights: Iterable[bytes]) -> None:
-        """Give up all cuts but those with these weights, the milestones and what the user pinned."""
-        self._shelf.keep_only(weights)
+        """Give up all cuts but those with these weights, the milestones that last and what the user pinned."""
+        wanted = frozenset(weights)
+        for old in self._outlived():
+            if old not in wanted:
+                self._shelf.drop(old)
+        self._shelf.keep_only(wanted)
         here = {kept.manifest.cid for kept in self.cuts()}
         for pin in self._store.pins():
             if pin.kind == MANIFEST and pin.root not in here:
                 self._store.unpin(pin.root, MANIFEST)
+
+    def _outlived(self) -> list[bytes]:
+        """The weights of milestones that have become too many; each swarm has its own."""
+        milestones = [kept.manifest for kept in self.cuts() if kept.milestone] if self._milestone else []
+        stay = {
+            swarm: lasting(cut.index // self._milestone for cut in milestones if cut.swarm == swarm)
+            for swarm in {cut.swarm for cut in milestones}
+        }
+        return [cut.weights for cut in milestones if cut.index // self._milestone not in stay[cut.swarm]]
 
     # --- what the user wants
 
@@ -137,6 +180,12 @@ class Archive:
             if pin.kind == MANIFEST and (manifest := self._manifest(pin)) is not None and manifest.weights in whole
         ]
         return sorted(found, key=lambda kept: (kept.manifest.index, kept.since))
+
+    def loose(self) -> list[Loose]:
+        """The snapshots that the user keeps without a cut, oldest first."""
+        of_cuts = {kept.manifest.weights for kept in self.cuts()}
+        pins = (pin for pin in self._store.pins() if pin.kind == USER and pin.root not in of_cuts)
+        return [Loose(pin.root, pin.size, pin.since) for pin in pins]
 
     def find(self, text: str) -> Kept | None:
         """The cut with this manifest, or with these weights.

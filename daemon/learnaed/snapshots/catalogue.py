@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from learnae.cid import from_text
 from learnae.coordinator import Coordinator
 from learnaed.ipfs import IpfsPinning
 from learnaed.snapshots.archive import Archive, Kept
+from learnaed.snapshots.download import Progress
 from learnaed.snapshots.finder import Finder
 from learnaed.snapshots.importing import Importer
+from learnaed.snapshots.keeper import Keeper
 
 LAST = 3
 """How many of the newest cuts an IPFS node gets, besides milestones and what the user pinned."""
@@ -27,6 +30,7 @@ class Catalogue:
         importer: reads them from files.
         coordinator: knows what others attest.
         pinning: keeps the IPFS node in step, if one is wanted.
+        keeper: looks after the blocks.
     """
 
     def __init__(
@@ -36,20 +40,23 @@ class Catalogue:
         importer: Importer,
         coordinator: Coordinator,
         pinning: IpfsPinning | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._archive = archive
         self._finder = finder
         self._importer = importer
         self._coordinator = coordinator
         self._pinning = pinning
+        self._keeper = keeper
 
     async def rows(self) -> list[dict[str, Any]]:
-        """One for each cut, oldest first, ready for JSON.
+        """One for each cut, and for each snapshot that was pinned without one, oldest first, ready for JSON.
 
         Raises:
             StoreError: the disk cannot be read.
         """
-        return [self._row(kept) for kept in await trio.to_thread.run_sync(self._archive.cuts)]
+        loose = [one.row() | {"attested_by": 0} for one in await trio.to_thread.run_sync(self._archive.loose)]
+        return loose + [self._row(kept) for kept in await trio.to_thread.run_sync(self._archive.cuts)]
 
     def _row(self, kept: Kept) -> dict[str, Any]:
         cut = kept.manifest.id
@@ -90,6 +97,19 @@ class Catalogue:
         found = await trio.to_thread.run_sync(self._importer.file, path, trio.from_thread.check_cancelled)
         await self.hand_over()
         return found.row()
+
+    def activity(self) -> dict[str, Any]:
+        """What is being done on the user's word, and how the blocks are looked after; for the status endpoint."""
+        importing, keeper = self._importer.progress, self._keeper
+        return {
+            "importing": None if importing is None else asdict(importing),
+            **({"lost": 0, "mended": 0} if keeper is None else asdict(keeper.statistics())),
+        }
+
+    @property
+    def download(self) -> Progress | None:
+        """The snapshot that is being fetched for `pin` or `--from`, if one is."""
+        return self._finder.progress
 
     async def hand_over(self) -> None:
         """Tell the IPFS node's keeper what it shall have: the newest cuts first."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,6 +20,8 @@ from learnaed.snapshots.shelf import CUT
 
 TOGETHER: Final = 8
 """Blocks that are made durable together: more is faster, and so much more is fetched again after a crash."""
+TELL_EVERY: Final = 5.0
+"""Seconds between two lines of the log about a download."""
 _SPEED_SECONDS: Final = 5.0
 
 log = logs.get("snapshots")
@@ -110,6 +112,8 @@ class Download:
             NetworkError: no peer gives what is still missing, or it is no snapshot of this model.
             StoreError: there is no room, or the disk cannot be written.
         """
+        self._size = self._done = 0
+        self._links, self._leaves = {}, {}
         lease = await trio.to_thread.run_sync(self._store.lease, self._cid)
         complete, useful = False, True
         try:
@@ -267,6 +271,39 @@ class Download:
             raise NetworkError("a block of the snapshot was damaged on the disk; it is fetched again") from error
         except (StoreError, WireError) as error:
             raise _Unfit(f"what the peers call a snapshot is none of this model: {error}") from error
+
+
+class Tells(Protocol):
+    """Whatever says how far it is."""
+
+    @property
+    def progress(self) -> Progress: ...
+
+
+@asynccontextmanager
+async def tell(download: Tells) -> AsyncIterator[None]:
+    """Write into the log, now and then, how far a download is that runs within."""
+
+    async def note() -> None:
+        while True:
+            await trio.sleep(TELL_EVERY)
+            at = download.progress
+            if at.size:
+                speed = f"{at.speed / 1e6:.1f} MB/s"
+                left = f"{at.seconds_left:.0f} s" if at.seconds_left is not None else "unknown"
+                done = f"{at.done / 1e6:.1f} of {at.size / 1e6:.1f} MB"
+                log.info("fetching a snapshot", done=done, speed=speed, left=left)
+
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(note)
+        try:
+            yield
+        except Exception as error:  # raised outside the nursery, which would wrap it in a group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 class Pace:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 import trio
 
-from learnae.cid import DAG_CBOR, codec_of, from_text, to_text
+from learnae.cid import DAG_CBOR, DAG_PB, codec_of, from_text, to_text
 from learnae.errors import NetworkError, StoreError, WireError
 from learnae.manifest import Manifest
 from learnaed import logs
+from learnaed.blockstore import Lease
 from learnaed.ipfs import IpfsNode
 from learnaed.network import Limits, Network
-from learnaed.snapshots.download import Download
+from learnaed.snapshots.download import TOGETHER, Download, Pace, Progress, tell
 from learnaed.snapshots.shelf import CUT, Shelf
 
 _OVERHEAD: Final = 1.01
@@ -46,6 +49,12 @@ class Finder:
         self._network = network
         self._ipfs = ipfs
         self._known = known
+        self._download: Download | _Import | None = None
+
+    @property
+    def progress(self) -> Progress | None:
+        """Of the snapshot that is being fetched, if one is."""
+        return self._download.progress if self._download is not None else None
 
     async def cut(self, text: str) -> bytes:
         """Bring the cut with this CID here, its snapshot included; its manifest.
@@ -95,7 +104,9 @@ class Finder:
         node = self._ipfs()
         if peers or node is None:
             try:
-                await download.run()
+                with self._shown(download):
+                    async with tell(download):
+                        await download.run()
                 return
             except NetworkError as error:
                 if node is None:
@@ -109,13 +120,51 @@ class Finder:
         limit = int(_OVERHEAD * manifest.size) + 4096
         lease = await trio.to_thread.run_sync(store.lease, manifest.weights, limit)
         complete = False
+        coming = _Import(manifest, lease)
         try:
-            await node.fetch(manifest.weights, lambda cid, block: _put(lease.put, cid, block), limit)
+            with self._shown(coming):
+                async with tell(coming):
+                    await node.fetch(manifest.weights, coming.take, limit)
+            await trio.to_thread.run_sync(coming.flush)
             await trio.to_thread.run_sync(store.pin, manifest.weights, CUT)
             complete = True
         finally:
             lease.release(keep=not complete)
 
+    @contextmanager
+    def _shown(self, download: Download | _Import) -> Iterator[None]:
+        self._download = download
+        try:
+            yield
+        finally:
+            self._download = None
 
-def _put(put: Callable[[int, bytes], bytes], cid: bytes, block: bytes) -> None:
-    put(codec_of(cid), block)
+
+class _Import:
+    """The blocks of a snapshot as an IPFS node sends them: several are made durable together."""
+
+    def __init__(self, manifest: Manifest, lease: Lease) -> None:
+        self._manifest = manifest
+        self._lease = lease
+        self._waiting: list[tuple[int, bytes]] = []
+        self._done = 0
+        self._pace = Pace()
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return Progress(self._manifest.weights, self._done, self._manifest.size, 0, self._pace.speed)
+
+    def take(self, cid: bytes, block: bytes) -> None:
+        """Take a block, in a thread."""
+        self._waiting.append((codec_of(cid), block))
+        if len(self._waiting) >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        self._lease.put_all(waiting)
+        came = sum(len(block) for codec, block in waiting if codec != DAG_PB)
+        self._done += came
+        self._pace.add(came, time.monotonic())

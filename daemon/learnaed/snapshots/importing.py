@@ -42,6 +42,16 @@ class Imported:
         return asdict(self) | {"cid": to_text(self.cid), "weights": to_text(self.weights)}
 
 
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """How far an import is."""
+
+    file: str
+    done: int
+    """Bytes of the file that were read and checked."""
+    size: int
+
+
 class Importer:
     """Reads files into the store.
 
@@ -53,6 +63,12 @@ class Importer:
     def __init__(self, store: BlockStore, archive: Archive) -> None:
         self._store = store
         self._archive = archive
+        self._progress: ImportProgress | None = None
+
+    @property
+    def progress(self) -> ImportProgress | None:
+        """Of the file that is being taken in, if one is."""
+        return self._progress
 
     def file(self, path: Path, check: Check = lambda: None) -> Imported:
         """Take this file in, and pin what it holds; waits for the disk. Nothing of a file that is no good stays.
@@ -68,13 +84,21 @@ class Importer:
         try:
             if not path.is_absolute() or not path.is_file():
                 raise StoreError(f"{path} is no file that the daemon can read: give the whole path of one")
-            with path.open("rb") as file, self._store.lease(size=path.stat().st_size) as lease:
+            size = path.stat().st_size
+            with path.open("rb") as file, self._store.lease(size=size) as lease:
+
+                def noted() -> None:
+                    self._progress = ImportProgress(path.name, file.tell(), size)
+                    check()
+
                 try:
-                    return self._take(file, lease, check)
+                    return self._take(file, lease, noted)
                 except LearnaeError:
                     lease.release()
                     self._store.collect()
                     raise
+                finally:
+                    self._progress = None
         except WireError as error:
             raise WireError(f"{path} cannot be imported: {error}") from error
         except OSError as error:

@@ -11,13 +11,13 @@ import trio
 from learnae.errors import NetworkError, StoreError
 from learnae.layout import Layout
 from learnaed import logs
+from learnaed.blockstore import NoRoom
 from learnaed.network import Drop, Limits, Network, Session
-from learnaed.snapshots.download import Download, Progress
+from learnaed.snapshots.download import Download, Progress, tell
 from learnaed.snapshots.shelf import LARGEST_HEADER, Shelf, check_fit
 
 _LIMITS = Limits(held=8 * 1024 * 1024)
 """What has come and is not on the disk yet is fetched again after a crash."""
-_NOTE_EVERY = 5.0
 
 log = logs.get("snapshots")
 
@@ -59,22 +59,29 @@ class Receiver:
         done = False
         with trio.CancelScope() as scope:
             self._download, self._scope = download, scope
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._note, download)
+            async with tell(download):
                 done = await self._succeeds(download)
-                nursery.cancel_scope.cancel()
         if self._download is download:
             self._download, self._scope = None, None
         return None if scope.cancelled_caught else done
 
     async def _succeeds(self, download: Download) -> bool:
         try:
-            await download.run()  # Nobody is asked if it is all here: the trainer may have come to the same weights.
+            await self._run(download)
         except (NetworkError, StoreError) as error:
             self.complain(error)
             return False
         self._complaint = ""
         return True
+
+    async def _run(self, download: Download) -> None:
+        """Nobody is asked if it is all here: the trainer may have come to the same weights."""
+        while True:
+            try:
+                return await download.run()
+            except NoRoom:
+                if not await trio.to_thread.run_sync(self._shelf.give_way):
+                    raise
 
     def complain(self, error: NetworkError | StoreError) -> None:
         """Tell the user, once, whatever the figures in it: it is tried every few seconds."""
@@ -89,14 +96,3 @@ class Receiver:
     @staticmethod
     def _dropped(peer: str, reason: Drop) -> None:
         log.info("a peer is asked no more for this snapshot", peer=peer, why=reason.value)
-
-    @staticmethod
-    async def _note(download: Download) -> None:
-        while True:
-            await trio.sleep(_NOTE_EVERY)
-            at = download.progress
-            if at.size:
-                speed = f"{at.speed / 1e6:.1f} MB/s"
-                left = f"{at.seconds_left:.0f} s" if at.seconds_left is not None else "unknown"
-                done = f"{at.done / 1e6:.1f} of {at.size / 1e6:.1f} MB"
-                log.info("fetching a snapshot", done=done, speed=speed, left=left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Final
 
 from learnae.cid import to_text
@@ -11,7 +11,7 @@ from learnae.errors import StoreError, WireError
 from learnae.layout import Layout
 from learnae.snapshot import header, read_header
 from learnaed import logs
-from learnaed.blockstore import BlockStore, Lease
+from learnaed.blockstore import BlockStore, Lease, NoRoom
 
 CUT: Final = "cut"
 """Kind of the pins of what the swarm's cuts need: they come and go with the cuts."""
@@ -32,8 +32,10 @@ class Shelf:
     def __init__(self, store: BlockStore) -> None:
         self.store = store
         self._lock = threading.Lock()
-        self._writing: Lease | None = None
+        self._writing: dict[Hashable, Lease] = {}
         self._cids = frozenset(pin.root for pin in store.pins() if pin.kind == CUT)
+        self.untidy = True
+        """There may be blocks that nobody needs: set here, and taken back by whoever swept."""
         self.begin_writing()
 
     @property
@@ -43,22 +45,42 @@ class Shelf:
 
     # --- the trainer writes
 
-    def begin_writing(self, size: int = 0) -> None:
+    def begin_writing(self, what: Hashable = None, size: int = 0) -> None:
         """The trainer is about to write a snapshot, of `size` bytes: nothing is collected until `end_writing`.
 
-        Raises:
-            StoreError: there is no room for it.
-        """
-        with self._lock:
-            if self._writing is None:
-                self._writing = self.store.writer(size)
+        Milestones are given up, the oldest first, where there is no room for it otherwise.
 
-    def end_writing(self) -> None:
-        """It has written it, and what counts is pinned."""
+        Args:
+            what: tells it from others that are being written.
+
+        Raises:
+            NoRoom: there is no room for it, even so.
+        """
+        if what in self._writing:
+            return
+        while True:
+            try:
+                lease = self.store.writer(size)
+                break
+            except NoRoom:
+                if not self.give_way():
+                    raise
         with self._lock:
-            writing, self._writing = self._writing, None
-            if writing is not None:
-                writing.release()
+            other = self._writing.setdefault(what, lease)
+        if other is not lease:
+            lease.release()
+
+    def end_writing(self, what: Hashable = None) -> None:
+        """It has written that, and what counts is pinned."""
+        with self._lock:
+            lease = self._writing.pop(what, None)
+        if lease is not None:
+            lease.release()
+
+    def end_all_writing(self) -> None:
+        """The trainer that wrote is gone, or has written all that it wanted to."""
+        for what in list(self._writing):
+            self.end_writing(what)
 
     # --- what is here
 
@@ -88,23 +110,34 @@ class Shelf:
         if not self.store.damaged(root):
             return False
         log.warning("a snapshot is damaged, and given up", cid=to_text(root))
-        self._drop(root)
+        self.drop(root)
         return True
 
     def keep_only(self, wanted: Iterable[bytes]) -> None:
-        """Give up all snapshots but these and the milestones, and delete what nobody needs any more."""
+        """Give up all snapshots but these and the milestones; a sweep then takes what nobody needs any more."""
         kept = frozenset(wanted)
         if not self.store.statistics().complete:
             for root in kept - self._cids:
                 self.add(root)  # The database of pins was lost.
         for pin in self.store.pins():
             if pin.kind == CUT and not pin.milestone and pin.root not in kept:
-                self._drop(pin.root)
+                self.drop(pin.root)
         self.store.pins_are_complete()
-        self.store.collect()
+        self.untidy = True
 
-    def _drop(self, root: bytes) -> None:
+    def give_way(self) -> bool:
+        """Give up the oldest milestone for something newer; False if there is none."""
+        oldest = next((pin.root for pin in self.store.pins() if pin.kind == CUT and pin.milestone), None)
+        if oldest is None:
+            return False
+        log.warning("a milestone is given up: there is no room for it and for what is new", cid=to_text(oldest))
+        self.drop(oldest)
+        return True
+
+    def drop(self, root: bytes) -> None:
+        """Give this snapshot up, unless somebody else pinned it, too."""
         self.store.unpin(root, CUT)
+        self.untidy = True
         with self._lock:
             self._cids -= {root}
 

@@ -18,8 +18,8 @@ PROTOCOLS: Final = ("/ipfs/bitswap/1.2.0", "/ipfs/bitswap/1.1.0", "/ipfs/bitswap
 CID_BYTES: Final = 36
 CODECS: Final = frozenset((0x55, 0x70, 0x71))
 """raw, dag-pb, dag-cbor."""
-MAX_BLOCK: Final = 1024 * 1024
-"""Largest block served or accepted: what Kubo lets through."""
+MAX_BLOCK: Final = 2 * 1024 * 1024
+"""Largest block served or accepted: what every implementation has to let through."""
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 """Largest message accepted from a peer that was asked for blocks: what Kubo and Helia accept."""
 MAX_PARTS: Final = 8192
