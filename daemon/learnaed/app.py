@@ -63,13 +63,22 @@ def run(config: Config) -> int:
             try:
                 return _live(config, profile, messages)
             except* DamagedStore as group:
-                aside = set_aside(profile / _DATABASE)
+                aside = set_aside(_damaged(group))
                 text = f"{logs.explain(group)}. It was moved to {aside.name}, and the daemon starts again without it"
                 messages.add("error", text)
         raise StoreError(
             f"databases in {profile} are damaged as soon as they are written: "
             "have the disk checked, or give another --home"
         )
+
+
+def _damaged(group: BaseExceptionGroup[DamagedStore]) -> Path:
+    """The database that is to blame."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, DamagedStore)
+    return error.path
 
 
 def _live(config: Config, profile: Path, messages: Messages) -> int:
@@ -95,6 +104,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             remembered=store.remembered(),
         )
         archive = Archive(shelf)
+        await _recover(archive, blocks, messages)
         pinning = _pinning(config, profile, archive, network, messages)
         ipfs = partial(_node_of, pinning)
         finder = Finder(shelf, network, ipfs, store.block)
@@ -135,6 +145,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
                     starting.start_soon(_cancel_when, driver.left, starting.cancel_scope)
                     await start_from(config.start, finder, archive, store, driver)
                     starting.cancel_scope.cancel()
+            await trio.to_thread.run_sync(shelf.begin_writing)
             nursery.start_soon(trainer.run)
             nursery.start_soon(driver.run)
             nursery.start_soon(keeper.run)
@@ -145,6 +156,16 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             nursery.cancel_scope.cancel()
     log.info("bye")
     return 0
+
+
+async def _recover(archive: Archive, blocks: BlockStore, messages: Messages) -> None:
+    if not blocks.statistics().complete:
+        found = await trio.to_thread.run_sync(archive.recover)
+        messages.add(
+            "warning",
+            f"the list of pinned snapshots was lost. All {found} cuts that are still whole are kept as pinned now: see "
+            "`learnae snapshots`, and `learnae unpin` those that you do not need",
+        )
 
 
 def _pinning(

@@ -172,9 +172,17 @@ class Driver:
             case protocol.Failed():
                 self._notify("error", message.message)
                 if self._loaded is not None:
-                    await trio.to_thread.run_sync(self._shelf.discard_damaged, self._loaded)
+                    await self._discard_damaged(self._loaded)
             case _:
                 log.warning("unexpected message from the trainer", kind=type(message).__name__)
+
+    async def _discard_damaged(self, weights: bytes) -> None:
+        try:
+            await trio.to_thread.run_sync(self._shelf.discard_damaged, weights)
+        except DamagedStore:
+            raise
+        except StoreError as error:
+            log.warning("the snapshot that was to be loaded cannot be looked at", why=error)
 
     def _trainer_ready(self, hello: protocol.Hello) -> None:
         try:
@@ -273,6 +281,8 @@ class Driver:
         await trio.to_thread.run_sync(self._shelf.add, ready.genesis.weights)
         await trio.to_thread.run_sync(self._shelf.end_all_writing)
         kept = await self._patiently(self._store.kept, ready.genesis.swarm_id(self._coordinator.topic))
+        for manifest in kept.manifests:  # A crash may have come between a settled cut and its archive.
+            await trio.to_thread.run_sync(self._archive.caught_up, manifest)
         if self.trainer is not None:
             self.trainer.begin(life)
         return replace(ready, kept=replace(kept, snapshots=self._shelf.cids))
@@ -290,12 +300,14 @@ class Driver:
     async def _keep_cuts(self, action: actions.Settle | actions.Prune) -> None:
         try:
             if isinstance(action, actions.Prune):
-                await trio.to_thread.run_sync(self._archive.keep_only, action.snapshots)
+                await trio.to_thread.run_sync(self._archive.keep_only, action.snapshots, action.swarm)
             elif (data := await trio.to_thread.run_sync(self._store.block, action.cut.cid)) is not None:
                 await trio.to_thread.run_sync(self._archive.settled, data)
+            await self._on_archive()
+        except DamagedStore:
+            raise
         except StoreError as error:
             log.warning("a cut is not archived", why=error)
-        await self._on_archive()
 
     async def _tick(self) -> None:
         for count in itertools.count():

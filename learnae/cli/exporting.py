@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from learnae import car, unixfs
 from learnae.blocks import Blocks
 from learnae.cid import DAG_CBOR, RAW, codec_of, from_text, to_text
 from learnae.cli import daemons
-from learnae.errors import DaemonError, LayoutError, StoreError, WireError
+from learnae.errors import ConfigError, DaemonError, LayoutError, StoreError, WireError
 from learnae.manifest import Manifest
 from learnae.snapshot import layout_of, read
 
@@ -52,14 +53,22 @@ def locate(home: Path, profile: str | None, cid: str | None) -> Found:
     """
     if cid is None:
         running = daemons.select(home, profile)
-        rows = [(row["index"], row["cid"], daemon) for daemon in running for row in daemon.get("/api/snapshots")]
-        if not rows:
+        if len(running) > 1:
+            several = ", ".join(daemon.profile for daemon in running)
+            raise ConfigError(
+                f"{len(running)} daemons run here: {several}. Say --profile NAME, or give the CID of a cut"
+            )
+        (one,) = running
+        cuts = {row["cid"]: row["since"] for row in one.get("/api/snapshots") if row["index"] is not None}
+        if not cuts:
             raise DaemonError(
                 "no daemon here has settled a cut yet: wait for one (`learnae snapshots`), or give the CID of a cut "
                 "that is on this disk"
             )
-        _, cid, daemon = max(rows, key=lambda row: row[0])
-        return _at(daemon.directory, cid, daemon)
+        # Numbers tell nothing: there may be cuts of another swarm in the same directory.
+        settled = (one.get("/api/status")["cuts"]["settled"] or {}).get("cid", "")
+        cid = settled if settled in cuts else max(cuts, key=lambda name: cuts[name])
+        return _at(one.directory, cid, one)
     root = from_text(cid)
     names = sorted(path.parent.parent for path in home.glob(f"{profile or '*'}/{_BLOCKS}"))
     for directory in names:
@@ -208,7 +217,7 @@ def _getter(found: Found) -> Callable[[bytes], bytes]:
 @contextmanager
 def _replacing(file: Path) -> Iterator[Path]:
     """Where to write what shall be `file` when all of it is there."""
-    draft = file.with_name(file.name + ".new")
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         try:
             yield draft

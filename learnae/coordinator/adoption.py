@@ -51,6 +51,7 @@ class Adoption:
         self.adopted = 0
         self._since: dict[str, float] = {}
         self._fetching: bytes | None = None
+        self._fetched: bytes | None = None
         self._retry = 0.0
         self._since_goal = 0.0
         self._hopeless: dict[tuple[bytes, CutId | None], float] = {}
@@ -59,7 +60,7 @@ class Adoption:
     @property
     def coming(self) -> bytes | None:
         """The snapshot that is being fetched, or was just now: it must not be deleted."""
-        return self._fetching
+        return self._fetching or self._fetched
 
     def pursue(self, goal: Goal | None, now: float) -> None:
         """Go for this from now on, unless it has proved hopeless; what is under way already is seen through."""
@@ -68,14 +69,15 @@ class Adoption:
             self._give_up(now)
         if goal is None or self.goal is not None or self._hopeless.get((goal.swarm, goal.cut), 0.0) > now:
             return
-        self.goal, self._since_goal, self._fetching, self._retry = goal, now, None, now
+        self.goal, self._since_goal, self._retry = goal, now, now
+        self._fetching = self._fetched = None
 
     def _give_up(self, now: float) -> None:
         if self.goal is not None:
             while len(self._hopeless) > 64:
                 del self._hopeless[next(iter(self._hopeless))]
             self._hopeless[self.goal.swarm, self.goal.cut] = now + 10 * self._settings.hopeless
-            self.goal = None
+            self.goal = self._fetched = None
 
     def lasting(self, what: str, *, holds: bool, now: float) -> bool:
         """Whether something has held without interruption for as long as patience goes."""
@@ -115,13 +117,13 @@ class Adoption:
     def fetched(self, weights: bytes, now: float, *, ok: bool) -> None:
         """A snapshot is on disk, or could not be had: then another goal may do."""
         if self._fetching == weights:
-            self._fetching = None
+            self._fetching, self._fetched = None, weights if ok else None
             if not ok:
                 self._retry = now + self._settings.retry
 
     def reached(self) -> None:
         """The goal's cut was loaded."""
-        self.goal = None
+        self.goal = self._fetched = None
         self.adopted += 1
         self._since.clear()
 

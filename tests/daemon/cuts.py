@@ -50,6 +50,7 @@ class Place:
     def __init__(self, directory: Path, cap: int = 2**30) -> None:
         self.store = BlockStore(directory, cap=cap, margin=0)
         self.shelf = Shelf(self.store)
+        self.shelf.begin_writing()
         self.shelf.end_writing()
         self.store.pins_are_complete()
         self.archive = Archive(self.shelf, milestone=4)

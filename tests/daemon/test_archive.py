@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,8 +11,13 @@ import pytest
 
 from learnae.cid import raw_cid, to_text
 from learnae.errors import StoreError, WireError
+from learnae.manifest import Manifest
+from learnae.unixfs import LEAF
+from learnaed.blockstore import BlockStore
+from learnaed.snapshots import Archive, Shelf
 from learnaed.snapshots.archive import MANIFEST, NEWEST, Kept, lasting
-from tests.daemon.cuts import Place, content, manifest, root_of
+from learnaed.snapshots.shelf import CUT
+from tests.daemon.cuts import SWARM, Place, content, manifest, root_of
 
 
 @pytest.fixture
@@ -199,3 +205,56 @@ def test_missing_and_damaged_blocks_are_told(place: Place) -> None:
     other = place.store.blocks.put(0x71, b"\x01")
     with pytest.raises(StoreError, match="neither a cut nor a snapshot"):
         list(place.archive.blocks(other))
+
+
+def another(made: Manifest, swarm: bytes = bytes(32)) -> bytes:
+    """The manifest of a cut with these weights, of another swarm."""
+    return replace(made, swarm=swarm).encode()
+
+
+def test_the_newest_cut_of_another_swarm_stays_as_a_milestone(place: Place) -> None:
+    for index in (901, 902, 903):
+        place.write(index)
+        place.archive.settled(another(manifest(index)))
+    place.settle(1)
+    place.settle(2, 1)
+    place.archive.keep_only([root_of(2)], SWARM)
+    assert place.indices == [2, 903]
+    assert [kept.manifest.index for kept in place.archive.cuts() if kept.milestone] == [903]
+    place.archive.keep_only([root_of(903)], bytes(32))
+    assert place.indices == [2, 903]
+
+
+def test_a_cut_that_was_settled_before_a_crash_is_archived_afterwards(place: Place) -> None:
+    place.write(3)
+    place.archive.caught_up(manifest(3).encode())
+    assert place.indices == [3]
+    place.archive.caught_up(manifest(3).encode())
+    assert place.indices == [3]
+
+
+def test_a_milestone_stays_one_when_its_snapshot_comes_again(place: Place) -> None:
+    made = place.settle(4, 3)
+    place.store.pin(made.weights, CUT)
+    (pin,) = [pin for pin in place.store.pins() if pin.root == made.weights]
+    assert pin.milestone and pin.label == "cut 4"
+
+
+def test_after_the_pins_were_lost_all_whole_cuts_are_kept(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for index in range(3):
+        place.settle(index, index - 1 if index else None)
+    place.store.close()
+    for path in tmp_path.glob("pins.sqlite*"):
+        path.unlink()
+    place.damage(raw_cid(content(1)[:LEAF]))
+    store = BlockStore(tmp_path, cap=2**30, margin=0)
+    archive = Archive(Shelf(store))
+    assert not store.collect().finished
+    assert store.get(raw_cid(content(1)[:LEAF])) is None
+    assert archive.recover() == 2
+    assert [(kept.manifest.index, kept.pinned) for kept in archive.cuts()] == [(0, True), (2, True)]
+    archive.keep_only([])
+    assert store.collect().finished
+    assert not store.missing(root_of(0)) and not store.missing(root_of(2)) and store.missing(root_of(1))
+    store.close()

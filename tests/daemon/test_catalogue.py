@@ -41,6 +41,7 @@ class Peer:
 
 class Members:
     peers = (Peer(0, 1), Peer(1), Peer())
+    ledger = None
 
 
 class Pinning:
@@ -169,7 +170,7 @@ async def test_a_fresh_node_begins_with_the_cut(here: Place, store: Store, tmp_p
     kept = store.kept(SWARM)
     assert kept.floor == made.encode()
     assert store.block(made.cid) == made.encode()
-    assert [(cut.manifest.index, cut.pinned) for cut in here.archive.cuts()] == [(5, True)]
+    assert [(cut.manifest.index, cut.pinned) for cut in here.archive.cuts()] == [(5, False)]
 
 
 @pytest.mark.parametrize("own", [4, 5, 6])

@@ -12,6 +12,7 @@ import pytest
 from learnae.config import Config
 from learnae.errors import ConfigError, StoreError
 from learnaed import app
+from learnaed.blockstore.pins import DamagedPins
 from learnaed.store import DamagedStore
 from learnaed.watchdog import Watchdog
 
@@ -61,11 +62,9 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch, *ends: BaseException | int)
     return app.run(cast(Config, config)), told
 
 
-DAMAGE = DamagedStore(Path("ledger.sqlite"), "malformed")
-
-
 def test_a_database_that_is_damaged_in_use_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, told = run(tmp_path, monkeypatch, DAMAGE, 0)
+    damage = DamagedStore(tmp_path / "p" / "ledger.sqlite", "malformed")
+    code, told = run(tmp_path, monkeypatch, damage, 0)
     assert code == 0
     assert told[0] == []
     assert "moved to ledger.sqlite.damaged" in told[1][0]
@@ -73,8 +72,19 @@ def test_a_database_that_is_damaged_in_use_is_replaced(tmp_path: Path, monkeypat
 
 
 def test_a_disk_that_damages_everything_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage = DamagedStore(tmp_path / "p" / "ledger.sqlite", "malformed")
     with pytest.raises(StoreError, match="have the disk checked"):
-        run(tmp_path, monkeypatch, DAMAGE, DAMAGE, DAMAGE)
+        run(tmp_path, monkeypatch, damage, damage, damage)
+
+
+def test_only_the_database_that_is_to_blame_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins = tmp_path / "p" / "snapshots" / "pins.sqlite"
+    pins.parent.mkdir(parents=True)
+    pins.write_bytes(b"rotten")
+    code, told = run(tmp_path, monkeypatch, DamagedPins(pins, "malformed"), 0)
+    assert code == 0 and "moved to pins.sqlite.damaged" in told[1][0]
+    assert (tmp_path / "p" / "ledger.sqlite").read_bytes() == b"x"
+    assert not pins.exists() and pins.with_name("pins.sqlite.damaged").read_bytes() == b"rotten"
 
 
 def test_other_errors_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

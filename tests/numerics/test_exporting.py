@@ -21,7 +21,7 @@ from learnae import car, snapshot
 from learnae.blocks import Blocks
 from learnae.cid import DAG_CBOR, from_text, raw_cid, to_text
 from learnae.cli import cli, daemons, exporting
-from learnae.errors import DaemonError, LayoutError, StoreError, WireError
+from learnae.errors import ConfigError, DaemonError, LayoutError, StoreError, WireError
 from learnae.layout import Layout, TensorSpec
 from learnae.learner import Learner
 from learnae.manifest import Interval, Manifest
@@ -190,24 +190,36 @@ def test_the_newest_cut_of_the_daemons_that_run(
     tmp_path: Path, learner: Learner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = keep(tmp_path, learner.replica, "b")
+    newest = {"index": 3, "cid": to_text(made.cid), "since": 9.0}
     rows = {
-        "a": [{"index": 4, "cid": "bafyold"}],
-        "b": [{"index": 3, "cid": "bafyolder"}, {"index": 9, "cid": to_text(made.cid)}],
+        "a": [{"index": 4, "cid": "bafyold", "since": 1.0}],
+        "b": [
+            {"index": 7, "cid": "bafyother", "since": 8.0},
+            newest,
+            {"index": None, "cid": "bafyloose", "since": 10.0},
+        ],
     }
+    settled: list[dict[str, str] | None] = [{"cid": to_text(made.cid)}, None, {"cid": "bafynothere"}]
 
     def get(daemon: daemons.Daemon, path: str) -> object:
-        return {"task": TASK, "data": "/data"} if path == "/api/status" else rows[daemon.profile]
+        if path == "/api/status":
+            return {"task": TASK, "data": "/data", "cuts": {"settled": settled[0]}}
+        return rows[daemon.profile]
 
     for name in rows:
         (tmp_path / name).mkdir(exist_ok=True)
         content = {"url": "http://127.0.0.1:1", "pid": os.getpid(), "peer": "x", "topic": "t"}
         (tmp_path / name / "status.json").write_text(json.dumps(content))
     monkeypatch.setattr(daemons.Daemon, "get", get)
-    found = exporting.locate(tmp_path, None, None)
-    assert (found.cid, found.root, found.task, found.data) == (to_text(made.cid), made.weights, TASK, Path("/data"))
+    with pytest.raises(ConfigError, match="2 daemons run here: a, b"):
+        exporting.locate(tmp_path, None, None)
+    while settled:
+        found = exporting.locate(tmp_path, "b", None)
+        assert (found.cid, found.root, found.task, found.data) == (to_text(made.cid), made.weights, TASK, Path("/data"))
+        settled.pop(0)
     rows.update(a=[], b=[])
     with pytest.raises(DaemonError, match="has settled a cut yet"):
-        exporting.locate(tmp_path, None, None)
+        exporting.locate(tmp_path, "b", None)
 
 
 @pytest.mark.parametrize("of", ["cut", "weights"])

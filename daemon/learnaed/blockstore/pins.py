@@ -107,18 +107,22 @@ class PinBook(Database):
     # --- pins
 
     def pin(self, pin: Pin, digests: Iterable[bytes]) -> Pin:
-        """Keep a pin with its blocks, in place of one of the same root and kind, whose time stays."""
+        """Keep a pin with its blocks, in place of one of the same root and kind, whose time stays.
+
+        A milestone stays one until it is unpinned, and a label until there is another.
+        """
         about = json.dumps(pin.about, sort_keys=True)
         row = (pin.root, pin.kind, pin.label, pin.since, pin.size, pin.milestone, about)
         with self._transaction() as db:
-            ((number, since),) = db.execute(
+            ((number, since, label, milestone),) = db.execute(
                 "INSERT INTO pins (root, kind, label, since, size, milestone, about) VALUES (?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (root, kind) DO UPDATE SET label = excluded.label, size = excluded.size, "
-                "milestone = excluded.milestone, about = excluded.about RETURNING id, since",
+                "ON CONFLICT (root, kind) DO UPDATE SET label = iif(excluded.label = '', label, excluded.label), "
+                "size = excluded.size, milestone = max(milestone, excluded.milestone), about = excluded.about "
+                "RETURNING id, since, label, milestone",
                 row,
             ).fetchall()
             db.executemany("INSERT OR IGNORE INTO marks VALUES (?, ?)", ((digest, number) for digest in digests))
-        return replace(pin, since=since)
+        return replace(pin, since=since, label=label, milestone=bool(milestone))
 
     def unpin(self, root: bytes, kind: str | None) -> int:
         """Drop the pin of this kind, or of all; how many there were."""

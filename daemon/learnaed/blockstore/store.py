@@ -188,7 +188,8 @@ class BlockStore:
         milestone: bool = False,
         about: Mapping[str, Any] | None = None,
     ) -> Pin:
-        """Have all blocks of this root stay; durable when this returns. Pinning again replaces what is noted with it.
+        """Have all blocks of this root stay; durable when this returns. Pinning again replaces what is noted
+        with it, but a milestone stays one.
 
         Args:
             root: its CID; all its blocks are here.

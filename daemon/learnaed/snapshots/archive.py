@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from learnae import unixfs
-from learnae.cid import DAG_CBOR, codec_of, from_text, names, to_text
+from learnae.cid import DAG_CBOR, cid_of, codec_of, from_text, make_cid, names, to_text
 from learnae.errors import StoreError, WireError
-from learnae.manifest import Manifest
+from learnae.manifest import MAX_MANIFEST, Manifest
+from learnae.unixfs import LEAF
 from learnaed import logs
 from learnaed.blockstore import Pin
 from learnaed.snapshots.shelf import CUT, Shelf
@@ -113,9 +114,23 @@ class Archive:
             return False
         return manifest.index // self._milestone > manifest.previous.index // self._milestone
 
-    def keep_only(self, weights: Iterable[bytes]) -> None:
-        """Give up all cuts but those with these weights, the milestones that last and what the user pinned."""
+    def caught_up(self, data: bytes) -> None:
+        """The cut with this manifest was settled some time ago: see to it that it is kept, if it is not yet."""
+        cid = make_cid(DAG_CBOR, data)
+        if not any(pin.root == cid for pin in self._store.pins()):
+            self.settled(data)
+
+    def keep_only(self, weights: Iterable[bytes], swarm: bytes | None = None) -> None:
+        """Give up all cuts but those with these weights, the milestones that last and what the user pinned.
+
+        Args:
+            weights: what is still needed.
+            swarm: whose cuts the others are. Of any other swarm, whose node ran in this directory before, the newest
+                cut stays, as a milestone. None: there is but one.
+        """
         wanted = frozenset(weights)
+        for last in self._last_of_others(swarm) if swarm is not None else ():
+            self._store.pin(last.weights, CUT, milestone=True)
         for old in self._outlived():
             if old not in wanted:
                 self._shelf.drop(old)
@@ -124,6 +139,34 @@ class Archive:
         for pin in self._store.pins():
             if pin.kind == MANIFEST and pin.root not in here:
                 self._store.unpin(pin.root, MANIFEST)
+
+    def _last_of_others(self, swarm: bytes) -> list[Manifest]:
+        newest: dict[bytes, Kept] = {}
+        for kept in self.cuts():  # oldest first
+            newest[kept.manifest.swarm] = kept
+        return [kept.manifest for kept in newest.values() if kept.manifest.swarm != swarm and not kept.milestone]
+
+    def recover(self) -> int:
+        """After the list of pins was lost: keep every cut that is here whole, as if the user had pinned it.
+
+        Then what nobody needs may be swept again. How many cuts there were.
+        """
+        count = 0
+        for stored in self._store.blocks:
+            cid = cid_of(DAG_CBOR, stored.digest)
+            if stored.size == LEAF or stored.size > MAX_MANIFEST or (data := self._store.get(cid)) is None:
+                continue
+            try:
+                manifest = Manifest.decode(data)
+                if not self._shelf.has(manifest.weights):
+                    continue
+            except WireError:
+                continue  # It is something else, or of something else.
+            if self._shelf.add(manifest.weights):
+                self._keep(manifest, data, USER, milestone=False)
+                count += 1
+        self._store.pins_are_complete()
+        return count
 
     def _outlived(self) -> list[bytes]:
         """The weights of milestones that have become too many; each swarm has its own."""

@@ -10,6 +10,7 @@ import trio
 
 from learnae.cid import from_text
 from learnae.coordinator import Coordinator
+from learnae.errors import StoreError
 from learnaed.ipfs import IpfsPinning
 from learnaed.snapshots.archive import Archive, Kept
 from learnaed.snapshots.download import Progress
@@ -48,6 +49,7 @@ class Catalogue:
         self._coordinator = coordinator
         self._pinning = pinning
         self._keeper = keeper
+        self._handing_over = trio.Lock()
 
     async def rows(self) -> list[dict[str, Any]]:
         """One for each cut, and for each snapshot that was pinned without one, oldest first, ready for JSON.
@@ -71,10 +73,12 @@ class Catalogue:
             NetworkError: nobody has it.
             StoreError: there is no room.
         """
-        data = await self._finder.cut(text)
-        row = self._row(await trio.to_thread.run_sync(self._archive.pin, data))
+        await self._finder.cut(text, self._archive.pin)
+        kept = await trio.to_thread.run_sync(self._archive.find, text)
         await self.hand_over()
-        return row
+        if kept is None:
+            raise StoreError(f"the cut {text} was unpinned meanwhile")
+        return self._row(kept)
 
     async def unpin(self, text: str) -> None:
         """Take that back.
@@ -115,9 +119,18 @@ class Catalogue:
         """Tell the IPFS node's keeper what it shall have: the newest cuts first."""
         if self._pinning is None:
             return
-        kept = await trio.to_thread.run_sync(self._archive.cuts)
-        others = [one for one in kept[:-LAST] if one.milestone or one.pinned]
-        self._pinning.want(one.manifest.cid for one in reversed([*others, *kept[-LAST:]]))
+        async with self._handing_over:  # or an older list could overtake a newer one
+            kept = await trio.to_thread.run_sync(self._archive.cuts)
+            newest = [one for one in kept if one.manifest.swarm == self._swarm(kept)][-LAST:]
+            others = [one for one in kept if one not in newest and (one.milestone or one.pinned)]
+            self._pinning.want(one.manifest.cid for one in reversed([*others, *newest]))
+
+    def _swarm(self, kept: list[Kept]) -> bytes:
+        """The swarm whose cuts matter most: this node's, or, before it has one, that of the cut that came last."""
+        ledger = self._coordinator.ledger
+        if ledger is not None:
+            return ledger.swarm
+        return max(kept, key=lambda one: one.since).manifest.swarm if kept else b""
 
     def statistics(self) -> dict[str, Any] | None:
         """How it goes with the IPFS node; None without one."""

@@ -56,8 +56,12 @@ class Finder:
         """Of the snapshot that is being fetched, if one is."""
         return self._download.progress if self._download is not None else None
 
-    async def cut(self, text: str) -> bytes:
+    async def cut(self, text: str, keep: Callable[[bytes], object] = lambda data: None) -> bytes:
         """Bring the cut with this CID here, its snapshot included; its manifest.
+
+        Args:
+            text: the CID.
+            keep: called with the manifest, in a thread, to pin the cut: until then nothing of it can be swept.
 
         Raises:
             WireError: it is no CID of a cut.
@@ -72,10 +76,18 @@ class Finder:
             manifest = Manifest.decode(data)
         except WireError as error:
             raise WireError(f"{text} is no cut of a swarm, but something else: {error}") from error
-        if not await trio.to_thread.run_sync(self._shelf.has, manifest.weights):
-            await self._weights(manifest)
-        if not await trio.to_thread.run_sync(self._shelf.add, manifest.weights):
-            raise StoreError(f"the snapshot of the cut {text} cannot be kept: the log says why")
+        lease = await trio.to_thread.run_sync(self._shelf.store.lease, manifest.weights)
+        complete = False
+        try:
+            if not await trio.to_thread.run_sync(self._shelf.has, manifest.weights):
+                await self._weights(manifest)
+            if not await trio.to_thread.run_sync(self._shelf.add, manifest.weights):
+                raise StoreError(f"the snapshot of the cut {text} cannot be kept: the log says why")
+            await trio.to_thread.run_sync(keep, data)
+            complete = True
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(lease.release, keep=not complete))
         return data
 
     async def _manifest(self, cid: bytes) -> bytes:

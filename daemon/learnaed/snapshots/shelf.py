@@ -26,7 +26,7 @@ class Shelf:
     """The complete snapshots. Safe to use from several threads; its methods wait for the disk.
 
     Args:
-        store: where the blocks lie. From the start on, a trainer may be writing into it.
+        store: where the blocks lie.
     """
 
     def __init__(self, store: BlockStore) -> None:
@@ -36,7 +36,6 @@ class Shelf:
         self._cids = frozenset(pin.root for pin in store.pins() if pin.kind == CUT)
         self.untidy = True
         """There may be blocks that nobody needs: set here, and taken back by whoever swept."""
-        self.begin_writing()
 
     @property
     def cids(self) -> frozenset[bytes]:
@@ -58,24 +57,30 @@ class Shelf:
         """
         if what in self._writing:
             return
-        while True:
-            try:
-                lease = self.store.writer(size)
-                break
-            except NoRoom:
-                if not self.give_way():
-                    raise
+        lease = self._make_way(size)
         with self._lock:
             other = self._writing.setdefault(what, lease)
         if other is not lease:
             lease.release()
 
+    def _make_way(self, size: int) -> Lease:
+        while True:
+            try:
+                return self.store.writer(size)
+            except NoRoom:
+                if not self.give_way():
+                    raise
+
     def end_writing(self, what: Hashable = None) -> None:
         """It has written that, and what counts is pinned."""
         with self._lock:
             lease = self._writing.pop(what, None)
-        if lease is not None:
+        if lease is None:
+            return
+        try:
             lease.release()
+        except StoreError as error:
+            log.warning("the blocks cannot be counted now", why=error)
 
     def end_all_writing(self) -> None:
         """The trainer that wrote is gone, or has written all that it wanted to."""
@@ -116,13 +121,9 @@ class Shelf:
     def keep_only(self, wanted: Iterable[bytes]) -> None:
         """Give up all snapshots but these and the milestones; a sweep then takes what nobody needs any more."""
         kept = frozenset(wanted)
-        if not self.store.statistics().complete:
-            for root in kept - self._cids:
-                self.add(root)  # The database of pins was lost.
         for pin in self.store.pins():
             if pin.kind == CUT and not pin.milestone and pin.root not in kept:
                 self.drop(pin.root)
-        self.store.pins_are_complete()
         self.untidy = True
 
     def give_way(self) -> bool:

@@ -30,9 +30,9 @@ async def start_from(text: str, finder: Finder, archive: Archive, store: Store, 
         NetworkError: nobody has it, for half a minute.
         StoreError: there is no room for it.
     """
-    data = await _find(text, finder)
+    # No pin of the user's: it goes when the swarm, or this node in it, has gone on.
+    data = await _find(text, finder, archive)
     manifest = Manifest.decode(data)
-    await trio.to_thread.run_sync(archive.pin, data)
     driver.starts_from(manifest)
     kept = await trio.to_thread.run_sync(store.kept, manifest.swarm)
     floor = Manifest.decode(kept.floor).index if kept.floor is not None else -1
@@ -45,11 +45,11 @@ async def start_from(text: str, finder: Finder, archive: Archive, store: Store, 
     log.info("starting from a cut", cut=text, updates=manifest.updates, bytes=manifest.size)
 
 
-async def _find(text: str, finder: Finder) -> bytes:
+async def _find(text: str, finder: Finder, archive: Archive) -> bytes:
     for _ in range(_TRIES - 1):
         try:
-            return await finder.cut(text)
+            return await finder.cut(text, archive.settled)
         except NetworkError as error:
             log.info("the cut to start from is not here yet", why=error)
             await trio.sleep(_PAUSE)
-    return await finder.cut(text)
+    return await finder.cut(text, archive.settled)

@@ -32,6 +32,7 @@ class DamagedStore(StoreError):
             f"the database {path} is damaged ({why}): a new one must take its place, and the swarm's updates come back "
             "from the peers"
         )
+        self.path = path
         self.why = why
 
 
