@@ -265,12 +265,16 @@ class Batch:
     def put(self, codec: int, block: bytes) -> bytes:
         """Have a block written; its CID. `bytes` of the caller's are not copied."""
         cid = make_cid(codec, block)
+        self.put_named(cid, block)
+        return cid
+
+    def put_named(self, cid: bytes, block: bytes) -> None:
+        """The same for a caller who has just made its CID: hashing it once more would tell nothing new."""
         if digest_of(cid) not in self._digests:
             self._digests.add(digest_of(cid))
             self._room.acquire()
             self._threads.submit(self._write, digest_of(cid), block)
         self._check()
-        return cid
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -54,6 +54,8 @@ class FakeSession:
     def want(self, cids: Iterable[bytes]) -> None:
         self._wanted += [cid for cid in dict.fromkeys(cids) if cid not in self._wanted]
 
+    ready = 0
+
     def __aiter__(self) -> FakeSession:
         return self
 

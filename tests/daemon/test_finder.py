@@ -42,6 +42,8 @@ class Session:
         self.want(cids)
         return self
 
+    ready = 0
+
     def __aiter__(self) -> Session:
         return self
 

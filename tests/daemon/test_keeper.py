@@ -123,6 +123,7 @@ async def test_what_was_lost_in_an_earlier_life_is_found_at_the_start(
     for cid in (node, list(blocks)[-1]):
         kept.damage(cid)
     kept.place.store.take_damaged()
+    assert not any("missing" in text for _, text in kept.told)
     with trio.move_on_after(10 * FIRST_RETRY):
         await kept.keeper.run()
     await kept.whole()

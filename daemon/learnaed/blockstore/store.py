@@ -350,7 +350,7 @@ class BlockStore:
                     cid = make_cid(codec, block)
                     if cid not in seen:
                         size += self._admit(lease, cid, block)
-                        batch.put(codec, block)
+                        batch.put_named(cid, block)
                     seen.add(cid)
                     cids.append(cid)
             written = True

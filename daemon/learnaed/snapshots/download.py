@@ -16,6 +16,7 @@ from learnae.peer import peer_id
 from learnae.unixfs import Child
 from learnaed import logs
 from learnaed.blockstore import BlockStore, Lease
+from learnaed.network import Drop
 from learnaed.snapshots.shelf import CUT
 
 TOGETHER: Final = 8
@@ -23,6 +24,8 @@ TOGETHER: Final = 8
 TELL_EVERY: Final = 5.0
 """Seconds between two lines of the log about a download."""
 _SPEED_SECONDS: Final = 5.0
+_LEAST_HELD: Final = 1024 * 1024
+_MOST_HELD: Final = 8 * 1024 * 1024
 
 log = logs.get("snapshots")
 
@@ -31,8 +34,19 @@ class _Unfit(NetworkError):
     """It cannot be a snapshot of this model, whoever gives it: what came of it is of no use."""
 
 
+def held_of(size: int) -> int:
+    """Bytes of a snapshot of this size that may be on their way or wait for the disk.
+
+    With a batch that is being written they are less than a twentieth of 100 MB: so much is fetched again after a crash.
+    """
+    return max(_LEAST_HELD, min(size // 40, _MOST_HELD))
+
+
 class Blocks(Protocol):
     """The part of a Bitswap session that a download needs."""
+
+    @property
+    def ready(self) -> int: ...
 
     def want(self, cids: Sequence[bytes]) -> None: ...
 
@@ -132,57 +146,28 @@ class Download:
         missing = await trio.to_thread.run_sync(self._plan, lease)
         if not missing:
             return
-        send, receive = trio.open_memory_channel[tuple[bytes, bytes]](TOGETHER)
-        failures: list[NetworkError | StoreError] = []
         with self._session(self._holders) as session:
             session.want(missing)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, lease, receive, failures, nursery.cancel_scope)
-                async with send:
-                    try:
-                        await self._receive(session, lease, send)
-                    except (NetworkError, StoreError) as error:
-                        failures.append(error)
-        if failures:
-            raise failures[0]
+            async for first in session:
+                batch = [first]
+                while session.ready and len(batch) < TOGETHER:
+                    batch.append(await anext(session))
+                for cid, block in batch:
+                    more = self._unfold(cid, block)
+                    if more:
+                        session.want(await trio.to_thread.run_sync(self._absent, more))
+                        await trio.to_thread.run_sync(lease.expect, self._links[self._cid].tsize)
+                await self._keep(lease, batch)
 
-    async def _receive(self, session: Blocks, lease: Lease, send: trio.MemorySendChannel[tuple[bytes, bytes]]) -> None:
-        async for cid, block in session:
-            more = self._unfold(cid, block)
-            if more:
-                session.want(await trio.to_thread.run_sync(self._absent, more))
-                await trio.to_thread.run_sync(lease.expect, self._links[self._cid].tsize)
-            await send.send((cid, block))
-
-    async def _write(
-        self,
-        lease: Lease,
-        blocks: trio.MemoryReceiveChannel[tuple[bytes, bytes]],
-        failures: list[NetworkError | StoreError],
-        everything: trio.CancelScope,
-    ) -> None:
+    async def _keep(self, lease: Lease, batch: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write several blocks at a time, while the next ones come."""
         try:
-            await self._keep(lease, blocks)
-        except WireError as error:
-            failures.append(_Unfit(f"what the peers call a snapshot is none: {error}"))
-            everything.cancel()
-        except StoreError as error:
-            failures.append(error)
-            everything.cancel()
-
-    async def _keep(self, lease: Lease, blocks: trio.MemoryReceiveChannel[tuple[bytes, bytes]]) -> None:
-        """Write what comes, several blocks at a time."""
-        async for first in blocks:
-            batch = [first]
-            while len(batch) < TOGETHER:
-                try:
-                    batch.append(blocks.receive_nowait())
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
             await trio.to_thread.run_sync(lease.put_all, [(codec_of(cid), block) for cid, block in batch])
-            came = sum(len(block) for cid, block in batch if codec_of(cid) != DAG_PB)
-            self._done += came
-            self._pace.add(came, trio.current_time())
+        except WireError as error:
+            raise _Unfit(f"what the peers call a snapshot is none: {error}") from error
+        came = sum(len(block) for cid, block in batch if codec_of(cid) != DAG_PB)
+        self._done += came
+        self._pace.add(came, trio.current_time())
 
     # --- what belongs to it
 
@@ -271,6 +256,11 @@ class Download:
             raise NetworkError("a block of the snapshot was damaged on the disk; it is fetched again") from error
         except (StoreError, WireError) as error:
             raise _Unfit(f"what the peers call a snapshot is none of this model: {error}") from error
+
+
+def note_drop(peer: str, reason: Drop) -> None:
+    """Write into the log that a peer is given up."""
+    log.info("a peer is asked no more for this snapshot", peer=peer, why=reason.value)
 
 
 class Tells(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -17,7 +18,7 @@ from learnaed import logs
 from learnaed.blockstore import Lease
 from learnaed.ipfs import IpfsNode
 from learnaed.network import Limits, Network
-from learnaed.snapshots.download import TOGETHER, Download, Pace, Progress, tell
+from learnaed.snapshots.download import TOGETHER, Download, Pace, Progress, held_of, note_drop, tell
 from learnaed.snapshots.shelf import CUT, Shelf
 
 _OVERHEAD: Final = 1.01
@@ -94,7 +95,7 @@ class Finder:
         data = await trio.to_thread.run_sync(self._shelf.block, cid) or await trio.to_thread.run_sync(self._known, cid)
         if data is not None:
             return data
-        with self._network.session(self._network.connected(), limits=_BLOCK) as session:
+        with self._network.session(self._network.connected(), limits=_BLOCK, on_drop=note_drop) as session:
             try:
                 if self._network.connected():
                     async for _, block in session.fetch([cid]):
@@ -111,7 +112,8 @@ class Finder:
 
     async def _weights(self, manifest: Manifest) -> None:
         peers = self._network.connected()
-        session = partial(self._network.session, limits=_BLOCK)
+        limits = replace(_BLOCK, held=held_of(manifest.size))
+        session = partial(self._network.session, limits=limits, on_drop=note_drop)
         download = Download(self._shelf.store, manifest.weights, (), session, manifest.size, peers=tuple(peers))
         node = self._ipfs()
         if peers or node is None:

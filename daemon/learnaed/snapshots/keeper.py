@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -14,9 +15,12 @@ from learnaed import logs
 from learnaed.blockstore import Collected
 from learnaed.ipfs import IpfsNode
 from learnaed.network import Limits, Network
+from learnaed.snapshots.download import note_drop
 from learnaed.snapshots.shelf import Shelf
 
 LOOK_EVERY: Final = 1.0
+GAPS_EVERY: Final = 900.0
+"""Seconds between two looks whether all is there: other processes read blocks, too, and drop what is damaged."""
 PAUSE: Final = 0.005
 """Seconds between two steps of a sweep, in which others use the disk."""
 FIRST_RETRY: Final = 5.0
@@ -63,6 +67,7 @@ class Keeper:
         self._retry = FIRST_RETRY
         self._due = 0.0
         self._mended = 0
+        self._looked = -math.inf
 
     def statistics(self) -> KeeperStatistics:
         """Figures for the status endpoint."""
@@ -70,8 +75,6 @@ class Keeper:
 
     async def run(self) -> None:
         """Look after them until cancelled."""
-        gaps = await trio.to_thread.run_sync(self._gaps)
-        self._take_note(gaps, "missing from")
         while True:
             await self.look()
             await trio.sleep(LOOK_EVERY)
@@ -81,6 +84,9 @@ class Keeper:
         try:
             if self._shelf.untidy:
                 await self._sweep()
+            if trio.current_time() - self._looked >= GAPS_EVERY:
+                self._looked = trio.current_time()
+                self._take_note(await trio.to_thread.run_sync(self._gaps), "missing from")
             self._take_note(await trio.to_thread.run_sync(self._damaged), "damaged on")
             if self._lost and trio.current_time() >= self._due:
                 await self._mend()
@@ -160,7 +166,7 @@ class Keeper:
         if not peers:
             return
         try:
-            with self._network.session(peers, limits=_PATIENCE) as session:
+            with self._network.session(peers, limits=_PATIENCE, on_drop=note_drop) as session:
                 session.want(list(self._lost))
                 async for cid, block in session:
                     await self._keep(cid, block)

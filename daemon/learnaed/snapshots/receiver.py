@@ -12,12 +12,9 @@ from learnae.errors import NetworkError, StoreError
 from learnae.layout import Layout
 from learnaed import logs
 from learnaed.blockstore import NoRoom
-from learnaed.network import Drop, Limits, Network, Session
-from learnaed.snapshots.download import Download, Progress, tell
+from learnaed.network import Limits, Network
+from learnaed.snapshots.download import Download, Progress, held_of, note_drop, tell
 from learnaed.snapshots.shelf import LARGEST_HEADER, Shelf, check_fit
-
-_LIMITS = Limits(held=8 * 1024 * 1024)
-"""What has come and is not on the disk yet is fetched again after a crash."""
 
 log = logs.get("snapshots")
 
@@ -53,7 +50,9 @@ class Receiver:
         if self._download is not None and self._download.progress.cid == cid:
             return None
         limit, check = 4 * layout.size + LARGEST_HEADER, partial(check_fit, layout)
-        download = Download(self._shelf.store, cid, holders, self._session, limit, check)
+        limits = Limits(held=held_of(4 * layout.size))
+        session = partial(self._network.session, limits=limits, on_drop=note_drop)
+        download = Download(self._shelf.store, cid, holders, session, limit, check)
         if self._scope is not None:
             self._scope.cancel()
         done = False
@@ -89,10 +88,3 @@ class Receiver:
         if kind != self._complaint:
             self._complaint = kind
             self._notify("warning", str(error))
-
-    def _session(self, peers: Sequence[str]) -> Session:
-        return self._network.session(peers, limits=_LIMITS, on_drop=self._dropped)
-
-    @staticmethod
-    def _dropped(peer: str, reason: Drop) -> None:
-        log.info("a peer is asked no more for this snapshot", peer=peer, why=reason.value)

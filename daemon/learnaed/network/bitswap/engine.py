@@ -191,8 +191,7 @@ class Bitswap:
         try:
             with trio.CancelScope() as scope:
                 rest = bytearray()
-                while (raw := await link.read(stream, rest, progress, scope.cancel)) is not None:
-                    message = wire.parse(raw)
+                while (message := await link.read(stream, rest, progress, scope.cancel)) is not None:
                     self._take_in(link, message)
                     delay = self._limiter.delay(link.peer, 1 + len(message.wants), trio.current_time())
                     if delay:
@@ -225,7 +224,7 @@ class Bitswap:
         for session in list(self._sessions):
             session.settle()
 
-    def _take_block(self, link: Link, digest: bytes | None, data: memoryview, now: float) -> None:
+    def _take_block(self, link: Link, digest: bytes | None, data: bytes | memoryview, now: float) -> None:
         concerned = [session for session in self._sessions if session.schedule.has(link.peer)]
         if digest is None or not link.may_send(digest):
             self._counts.unwanted += 1

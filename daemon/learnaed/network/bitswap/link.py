@@ -12,7 +12,7 @@ from libp2p.network.stream.exceptions import StreamEOF
 from learnae.errors import WireError
 from learnaed.network.bitswap.ledger import Ledger
 from learnaed.network.bitswap.schedule import Orders
-from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, wantlist
+from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, Message, lone_block, parse, wantlist
 from learnaed.network.framing import MIN_RATE
 from learnaed.network.host import socket_of
 from learnaed.network.patches import FRAME
@@ -115,7 +115,7 @@ class Link:
 
     async def read(
         self, stream: Any, rest: bytearray, progress: Callable[[int], None], abandon: Callable[[], None]
-    ) -> bytes | None:
+    ) -> Message | None:
         """The next message on a stream, of at most `MAX_MESSAGE` bytes, or None at its end, even if it cuts one off:
         a peer that is killed ends its streams so.
 
@@ -123,7 +123,7 @@ class Link:
         bytes of a message stop coming.
 
         Raises:
-            WireError: the message is too large.
+            WireError: the message is too large, or none.
             BaseLibp2pError: the stream or the connection broke.
         """
         while (head := _length(rest)) is None:
@@ -135,9 +135,11 @@ class Link:
         size, start = head
         if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
             raise WireError(f"a Bitswap message of {size} bytes")
-        chunks = [bytes(memoryview(rest)[start : start + size])]
+        lone = lone_block(memoryview(rest)[start:], size)
+        begin = start + (lone[1] if lone else 0)
+        chunks = [bytes(memoryview(rest)[begin : start + size])]
+        left = size - (begin - start) - len(chunks[0])
         del rest[: start + size]
-        left = size - len(chunks[0])
         began = trio.current_time()
         try:
             while left:
@@ -151,7 +153,8 @@ class Link:
                 left -= len(chunk)
         finally:
             self._pieces.pop(abandon, None)
-        return b"".join(chunks)
+        body = b"".join(chunks)
+        return Message(blocks=[(lone[0], body)]) if lone else parse(body)
 
     async def write(self, stream: Any, body: bytes) -> None:
         """Write a framed message. A peer that takes nothing for `STALL` seconds is disconnected."""

@@ -91,6 +91,11 @@ class Session:
         self.schedule.remove(peer, trio.current_time())
         self.settle()
 
+    @property
+    def ready(self) -> int:
+        """Blocks that have come and wait to be taken."""
+        return len(self._ready)
+
     def __aiter__(self) -> Session:
         return self
 

@@ -40,12 +40,13 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class Message:
-    """One message. Blocks are `(prefix, data)`: the prefix is the CID without its hash, empty in 1.0.0."""
+    """One message. Blocks are `(prefix, data)`: the prefix is the CID without its hash, empty in 1.0.0. Data may be a view
+    into the message."""
 
     wants: list[Entry] = field(default_factory=list)
     full: bool = False
     """`wants` replaces what was wanted before."""
-    blocks: list[tuple[bytes, memoryview]] = field(default_factory=list)
+    blocks: list[tuple[bytes, bytes | memoryview]] = field(default_factory=list)
     presences: list[tuple[bytes, bool]] = field(default_factory=list)
 
 
@@ -56,7 +57,7 @@ def digest_of(cid: bytes) -> bytes | None:
     return None
 
 
-def hash_block(prefix: bytes, data: memoryview) -> bytes | None:
+def hash_block(prefix: bytes, data: bytes | memoryview) -> bytes | None:
     """The SHA-256 of a block that came; None if its prefix names another hash or it is too large."""
     if len(data) > MAX_BLOCK or (prefix and not prefix.endswith(_HASH)):
         return None
@@ -91,6 +92,25 @@ def parse(raw: bytes | bytearray) -> Message:
         else:
             message.presences.append(_parse_presence(body))
     return message
+
+
+def lone_block(beginning: memoryview, size: int) -> tuple[bytes, int] | None:
+    """The prefix of the one block that a message of this size consists of, and where its data begin and go on to the
+    end; None for any other message, and while too little of it is there.
+
+    Most messages are so. Their data need not be copied once more, out of the message.
+    """
+    try:
+        if beginning[0] != 0x1A:
+            return None
+        length, at = _varint(beginning, 1)
+        if at + length != size or beginning[at : at + 2] != b"\x0a\x04" or beginning[at + 6] != 0x12:
+            return None
+        prefix = bytes(beginning[at + 2 : at + 6])
+        length, at = _varint(beginning, at + 7)
+    except (IndexError, WireError):
+        return None
+    return (prefix, at) if at + length == size else None
 
 
 def _parse_wantlist(body: memoryview, message: Message, parts: int) -> int:
