@@ -31,7 +31,7 @@ HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title=
 
 def author(number: int) -> str:
     """The peer id of the node with this number; 0 is the daemon itself."""
-    return peer_id(bytes([37 * number + 11] * 32))
+    return peer_id(bytes([(37 * number + 11) % 256] * 32))
 
 
 class Show(FakeSource):

@@ -1,6 +1,14 @@
 // All requests to the daemon, and what this page may do there; the only module that knows routes and rights.
 
+// Reading is free on this PC. To change anything the page needs a key, which `learnae dashboard` gives it behind the # of
+// its address. It is kept in the storage of this host and port, and sent as a bearer token; it ends with the daemon.
+const STORE = "learnae.key";
+const HOW = "to pause, pin or change limits, say `learnae dashboard` in a terminal: it opens this page with the right to.";
+
 const PATIENCE = 8000; // ms for an answer that needs no work; pins may fetch for long and have no limit
+
+const offered = take();
+let key = offered; // or the stored one, once `rights` has asked
 
 /** The daemon said no: `status` is the HTTP status, the message is the daemon's own. */
 export class Refused extends Error {
@@ -14,8 +22,8 @@ export class Refused extends Error {
 export class Unreachable extends Error {}
 
 /** The JSON at `path`. Raises Refused or Unreachable. */
-export function read(path) {
-  return ask("GET", path, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE) });
+export function read(path, bearer = key) {
+  return ask("GET", path, { headers: headers({ Accept: "application/json" }, bearer), signal: AbortSignal.timeout(PATIENCE) });
 }
 
 /** What /healthz says: `{healthy, detail}`. */
@@ -28,8 +36,19 @@ export async function health() {
   }
 }
 
-/** What this page may do: `{verbs, why}`. */
-export const rights = () => read("api/rights");
+/** What this page may do: `{verbs, why}`. Keeps the key that the page was opened with, if it is good. */
+export async function rights() {
+  for (const candidate of new Set([offered, stored()])) {
+    if (candidate === null) continue;
+    const { steer } = await read("api/session", candidate);
+    if (!steer) continue;
+    key = candidate;
+    store(key);
+    return { verbs: true, why: "" };
+  }
+  key = null;
+  return { verbs: false, why: HOW };
+}
 
 export const pause = (seconds) => send("POST", seconds === null ? "api/pause" : `api/pause?seconds=${seconds}`);
 export const resume = () => send("POST", "api/resume");
@@ -38,10 +57,11 @@ export const unpin = (cid) => send("POST", `api/snapshots/${encodeURIComponent(c
 export const limit = (changes) => send("PUT", "api/limits", changes);
 
 function send(method, path, body) {
-  const headers = { "X-Learnae": "dashboard" };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  return ask(method, path, { headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const content = body === undefined ? {} : { body: JSON.stringify(body) };
+  return ask(method, path, { headers: headers(content.body ? { "Content-Type": "application/json" } : {}, key), ...content });
 }
+
+const headers = (own, bearer) => (bearer === null ? own : { ...own, Authorization: `Bearer ${bearer}` });
 
 async function ask(method, path, options) {
   let answer;
@@ -60,6 +80,30 @@ async function ask(method, path, options) {
   const refused = new Refused(answer.status, String(content?.error ?? `the daemon answered ${answer.status}`));
   refused.answer = content;
   throw refused;
+}
+
+// The key in the address, which is cleared at once: it is not to stay in the history, or in what is copied from there.
+function take() {
+  const found = /^#key=([\w-]{20,200})$/.exec(location.hash);
+  if (found === null) return null;
+  history.replaceState(null, "", location.pathname);
+  return found[1];
+}
+
+function stored() {
+  try {
+    return localStorage.getItem(STORE);
+  } catch {
+    return key;
+  }
+}
+
+function store(value) {
+  try {
+    localStorage.setItem(STORE, value);
+  } catch {
+    // Kept for this page alone.
+  }
 }
 
 /**

@@ -43,6 +43,13 @@ export function say(element, text) {
   if (element.textContent !== value) element.textContent = value;
 }
 
+/** Set the text, with what stands between backticks as code. */
+export function prose(element, text) {
+  if (element.dataset.text === text) return;
+  element.dataset.text = text;
+  element.replaceChildren(...text.split("`").map((part, place) => (place % 2 ? el("code", { text: part }) : part)));
+}
+
 /** Show or hide. */
 export function show(element, visible) {
   if (element.hidden === visible) element.hidden = !visible;

@@ -22,6 +22,7 @@ export const state = {
 const EVENTS = 300;
 const ROWS = 6000;
 const PULSE = 1000; // ms between two looks at what is due
+const PATIENCE = 5; // s until a lost stream is asked for again
 const RETRY = 60; // s until something that this daemon does not have is asked for again
 const RELOAD = 600; // s after which all of the history is fetched anew, as the daemon has thinned it meanwhile
 
@@ -56,6 +57,7 @@ let changed = () => {};
 let happened = () => {};
 let leave = null; // ends the stream of events
 let timer = null;
+let again = 0; // when a lost stream may be asked for again
 let loaded = 0; // when all of the history was fetched
 
 /** Keep the state current while the page is seen; `onChange()` after each change, `onEvent(event)` for each new event. */
@@ -113,7 +115,7 @@ async function look() {
   }
   changed();
   if (document.hidden) return;
-  if (leave === null && state.failure === null) await subscribe();
+  if (leave === null && state.failure === null && seconds() >= again) await subscribe();
   timer = setTimeout(look, PULSE);
 }
 
@@ -138,7 +140,7 @@ async function readHistory() {
 }
 
 async function subscribe() {
-  leave = () => {};
+  again = Date.now() / 1000 + PATIENCE;
   let since = 0;
   try {
     const past = await api.read("api/events?since=0&wait=0");
@@ -147,9 +149,9 @@ async function subscribe() {
     state.missing.delete("events");
   } catch (error) {
     if (error.status === 404) state.missing.add("events");
-    else leave = null; // later
     return;
   }
+  if (document.hidden) return;
   leave = api.listen(since, Object.keys(STIRS), {
     open() {
       state.streaming = true;

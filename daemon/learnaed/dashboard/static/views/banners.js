@@ -1,6 +1,6 @@
 // What the user should know before anything else: no answer, a fault, why it is paused, what the page may not do.
 
-import { clean, el, keyed, put, say } from "../dom.js";
+import { clean, el, keyed, prose, put, say } from "../dom.js";
 import { ago, bytes, clock, duration } from "../format.js";
 import { ENDING } from "../words.js";
 import { reasonsOf } from "./header.js";
@@ -21,7 +21,7 @@ function banner({ tone }) {
     put(element, "data-tone", note.tone);
     put(element, "data-name", note.name);
     say(title, note.title);
-    say(text, note.text);
+    prose(text, note.text);
     bar.hidden = note.done === undefined;
     if (note.done !== undefined) bar.value = note.done;
   };
@@ -34,7 +34,7 @@ function notes(state, now) {
   const add = (name, tone, title, text, done) => found.push({ name, tone, title, text, done });
   if (failure !== null) {
     const last = answered === null ? "" : ` What you see is from ${clock(answered, now)}, ${ago(now - answered)}.`;
-    add("lost", "bad", "No answer.", `${upper(failure.why)}.${last} It may have been stopped: learnae status tells. This page tries again by itself.`);
+    add("lost", "bad", "No answer.", `${upper(failure.why)}.${last} It may have been stopped: `learnae status` tells. This page tries again by itself.`);
   }
   if (!status) return found;
   if (failure === null && health && !health.healthy) add("health", "bad", "Not at work:", clean(health.detail));

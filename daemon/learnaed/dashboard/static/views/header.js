@@ -69,7 +69,7 @@ function pauseAndResume(announcer) {
       say(failed, clean(error.message));
     }
     for (const button of buttons) button.disabled = false;
-    refresh("status", "peers");
+    refresh("rights", "status", "peers");
   };
   for (const [label, seconds] of CHOICES) {
     const button = el("button", { type: "button", text: label });

@@ -73,7 +73,7 @@ export function mount(at) {
       say(failed, clean(error.message, 600));
     }
     compare();
-    refresh("limits", "status");
+    refresh("rights", "limits", "status");
   });
 
   return ({ limits, rights, failure, missing }) => {

@@ -1,7 +1,7 @@
 // The peers in a table: role, rate, staleness, traffic, attested cut, and what keeps one from merging.
 
-import { clean, copier, el, put, say, show } from "../dom.js";
-import { ago, bytes, count, duration, number, plural, short } from "../format.js";
+import { clean, copier, el, put, say } from "../dom.js";
+import { ago, bytes, count, number, plural, short } from "../format.js";
 import { ROLES } from "../words.js";
 import { table } from "./table.js";
 
@@ -11,7 +11,7 @@ export function mount(at) {
   const right = "right";
   const columns = [
     { name: "peer", label: "Peer", sort: (peer) => peer.peer, fill: fillPeer },
-    { name: "role", label: "Role", sort: (peer) => roleOf(peer), fill: fillRole },
+    { name: "role", label: "Role", sort: (peer) => rankOf(peer), fill: fillRole },
     { name: "rate", label: "Rate", side: right, sort: (peer) => peer.samples_per_second, fill: (cell, peer) => say(cell, peer.samples_per_second ? `${number(peer.samples_per_second)}/s` : "–") },
     { name: "staleness", label: "Stale", side: right, sort: (peer) => peer.staleness, fill: (cell, peer) => say(cell, stale(peer.staleness)) },
     { name: "updates", label: "Holds", side: right, sort: (peer) => peer.updates, fill: (cell, peer) => say(cell, count(peer.updates)) },
@@ -44,6 +44,7 @@ export function mount(at) {
 }
 
 const roleOf = (peer) => (Object.hasOwn(ROLES, peer.role) ? peer.role : "unknown");
+const rankOf = (peer) => Object.keys(ROLES).indexOf(roleOf(peer)) + (peer.connected ? 0 : 10);
 const stale = (slots) => (slots === null || slots === undefined ? "–" : slots === 0 ? "fresh" : plural(slots, "slot"));
 
 function problem(peer) {
@@ -85,7 +86,7 @@ function tell(list, lines) {
 function fillRole(cell, peer) {
   if (!cell.parts) {
     cell.parts = [el("i", { "aria-hidden": "true" }), el("span")];
-    cell.append(...cell.parts);
+    cell.append(el("span", {}, ...cell.parts));
   }
   const [dot, text] = cell.parts;
   const role = roleOf(peer);

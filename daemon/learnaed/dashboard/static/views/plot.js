@@ -6,7 +6,6 @@ import { colour, onChange } from "../appearance.js";
 import { el, put, say } from "../dom.js";
 import { clock, day } from "../format.js";
 
-const HEIGHT = 200;
 const together = uPlot.sync("learnae");
 
 /**
@@ -35,12 +34,11 @@ export function plot(figure, { title, series, write, mark = write, bounds, empty
     chart.root.setAttribute("aria-hidden", "true");
   };
   const options = () => ({
-    width: Math.max(200, frame.clientWidth),
-    height: HEIGHT,
+    ...size(),
     legend: { show: false },
     padding: [10, 8, 0, 0],
     scales: { x: { time: true, range: () => view.range() }, y: { range: (_, least, most) => span(least, most, bounds) } },
-    axes: [axis({ values: (_, splits) => hours(splits), size: 30 }), axis({ values: (_, splits) => splits.map(mark), size: 62 })],
+    axes: [axis({ values: (_, splits) => hours(splits), size: 30, space: 76 }), axis({ values: (_, splits) => splits.map(mark), size: 62 })],
     series: [{}, ...series.map(line)],
     cursor: {
       sync: { key: together.key, setSeries: false },
@@ -51,6 +49,8 @@ export function plot(figure, { title, series, write, mark = write, bounds, empty
     },
     hooks: { setCursor: [caption], setSelect: [(self) => zoom(self)] },
   });
+  // As the style sheet has it.
+  const size = () => ({ width: Math.max(200, frame.clientWidth), height: Math.max(120, frame.clientHeight) });
   const zoom = (self) => {
     const { left, width } = self.select;
     if (width <= 0) return;
@@ -87,7 +87,7 @@ export function plot(figure, { title, series, write, mark = write, bounds, empty
     return `${title}: ${parts.filter(Boolean).join("; ")}; from ${clock(data[0][0])} to ${clock(data[0].at(-1))}`;
   };
   new ResizeObserver(() => {
-    if (chart && frame.clientWidth > 0 && frame.clientWidth !== chart.width) chart.setSize({ width: frame.clientWidth, height: HEIGHT });
+    if (chart && frame.clientWidth > 0) chart.setSize(size());
   }).observe(frame);
   onChange(() => chart && make());
   return { draw, redraw: () => chart?.setData(data) };

@@ -22,7 +22,7 @@ export function mount(at) {
       say(failed, clean(error.message, 600));
     }
     busy.delete(cid);
-    refresh("snapshots", "status");
+    refresh("rights", "snapshots", "status");
   };
 
   const columns = [

@@ -60,7 +60,7 @@ function spot(place, many) {
   const rings = Math.ceil(many / 20);
   const ring = place % rings;
   const size = 1 - 0.28 * ring;
-  const angle = -Math.PI / 2 + (2 * Math.PI * place) / many + (many === 2 ? Math.PI / 2 : 0);
+  const angle = -Math.PI / 2 + (2 * Math.PI * (place + (many % 2 ? 0 : 0.5))) / many;
   return { x: CENTRE[0] + size * 178 * Math.cos(angle), y: CENTRE[1] + size * 112 * Math.sin(angle) };
 }
 

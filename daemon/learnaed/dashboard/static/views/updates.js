@@ -12,7 +12,7 @@ export function mount(at) {
   let status = null;
   const age = ({ slot }, now) => (status?.slot_seconds ? now - (slot + 1) * status.slot_seconds : null);
   const columns = [
-    { name: "when", label: "Slot", fill: (cell, update, now) => { say(cell, ago(Math.max(0, age(update, now)))); put(cell, "title", `slot ${update.slot}, interval ${update.interval}`); } },
+    { name: "when", label: "When", fill: (cell, update, now) => { say(cell, ago(Math.max(0, age(update, now)))); put(cell, "title", `slot ${update.slot}, interval ${update.interval}`); } },
     { name: "author", label: "By", fill: (cell, { author }) => { say(cell, author === status?.peer ? "this node" : clean(short(author), 16)); put(cell, "title", clean(author, 120)); } },
     { name: "samples", label: "Samples", side: "right", fill: (cell, update) => say(cell, count(update.samples)) },
     { name: "loss", label: "Loss", side: "right", fill: (cell, update) => say(cell, number(update.loss)) },
