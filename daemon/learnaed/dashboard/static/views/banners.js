@@ -34,7 +34,7 @@ function notes(state, now) {
   const add = (name, tone, title, text, done) => found.push({ name, tone, title, text, done });
   if (failure !== null) {
     const last = answered === null ? "" : ` What you see is from ${clock(answered, now)}, ${ago(now - answered)}.`;
-    add("lost", "bad", "No answer.", `${upper(failure.why)}.${last} It may have been stopped: `learnae status` tells. This page tries again by itself.`);
+    add("lost", "bad", "No answer.", `${upper(failure.why)}.${last} It may have been stopped: \`learnae status\` tells. This page tries again by itself.`);
   }
   if (!status) return found;
   if (failure === null && health && !health.healthy) add("health", "bad", "Not at work:", clean(health.detail));

@@ -9,6 +9,7 @@ import { table } from "./table.js";
 export function mount(at) {
   let own = null; // the cut that is settled here
   const right = "right";
+  const join = el("code", { class: "command" });
   const columns = [
     { name: "peer", label: "Peer", sort: (peer) => peer.peer, fill: fillPeer },
     { name: "role", label: "Role", sort: (peer) => rankOf(peer), fill: fillRole },
@@ -26,7 +27,7 @@ export function mount(at) {
     empty: [
       el("strong", { text: "Nobody else is here yet." }),
       el("p", { class: "hint-text" }, "This node trains by itself and keeps looking. On another PC of this network start a node with the same topic and task:"),
-      el("code", { id: "join", class: "command" }),
+      join,
       el("p", { class: "hint-text" }, "Across networks give it an address of this node with ", el("code", { text: "--peer" }), ". If nobody appears, ", el("code", { text: "learnae doctor" }), " tells why."),
     ],
   });
@@ -34,7 +35,7 @@ export function mount(at) {
   return ({ peers, status }, now) => {
     if (peers === null || !status) return;
     own = status.cuts?.settled ?? null;
-    say(at("join"), `learnaed run --topic ${clean(status.topic, 64)} --task ${clean(status.task, 80)}`);
+    say(join, `learnaed run --topic ${clean(status.topic, 64)} --task ${clean(status.task, 80)}`);
     const wrong = peers.some((peer) => problem(peer));
     put(grid.element, "data-problems", wrong ? "some" : "none");
     grid.draw(peers, now);
@@ -44,6 +45,8 @@ export function mount(at) {
 }
 
 const roleOf = (peer) => (Object.hasOwn(ROLES, peer.role) ? peer.role : "unknown");
+const DIALLED = { inbound: ", dialled by it", outbound: ", dialled by this node" };
+const connection = (peer) => (peer.connected ? `connected${Object.hasOwn(DIALLED, peer.direction) ? DIALLED[peer.direction] : ""}` : "not connected");
 const rankOf = (peer) => Object.keys(ROLES).indexOf(roleOf(peer)) + (peer.connected ? 0 : 10);
 const stale = (slots) => (slots === null || slots === undefined ? "–" : slots === 0 ? "fresh" : plural(slots, "slot"));
 
@@ -66,7 +69,7 @@ function fillPeer(cell, peer) {
   say(name, clean(short(peer.peer), 16));
   say(whole, clean(peer.peer, 120));
   tell(lines, [
-    ["connection", peer.connected ? `connected${{ in: ", it dialled", out: ", dialled from here", inbound: ", it dialled", outbound: ", dialled from here" }[peer.direction] ?? ""}` : "not connected"],
+    ["connection", connection(peer)],
     ["addresses", (peer.addresses ?? []).slice(0, 8).map((address) => clean(address, 160)).join("\n") || "none known"],
     ["state", clean(peer.state, 40)],
     ["runs", clean(peer.agent, 120) || "–"],

@@ -59,7 +59,7 @@ export function mount(at) {
     empty: [el("strong", { text: "No snapshot yet." }), el("p", { text: "Every eight slots the swarm takes a cut: the weights with all updates up to a moment, the same on all nodes. The first is kept here once more than half of the nodes attest it." })],
   });
   const field = el("input", { id: "pin-cid", type: "text", autocomplete: "off", spellcheck: "false", placeholder: "bafyrei…", maxlength: 120 });
-  const form = el("form", { class: "inline" }, el("label", { for: "pin-cid", text: "Keep another cut, by its CID:" }), field,
+  const form = el("form", { class: "inline", hidden: true }, el("label", { for: "pin-cid", text: "Keep another cut, by its CID:" }), field,
     el("button", { type: "submit", class: "small", text: "Fetch and pin" }));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
