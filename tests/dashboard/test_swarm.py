@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from netsim.daemons import Node, Swarm, Unreachable
+from netsim.daemons import Node, Swarm
 from tests.dashboard.browser import PHONE, Browser, link, unavailable
 
 pytestmark = [pytest.mark.netns, pytest.mark.xdist_group("real"), pytest.mark.timeout(600)]
@@ -38,16 +39,11 @@ def test_it_shows_and_steers_a_live_swarm(hosts: Swarm, tmp_path: Path) -> None:
 def look(node: Node, directory: Path) -> None:
     """What a user of the first host sees and does."""
 
-    def state() -> str:
-        try:
-            return str(node.answer("/api/status")["state"])
-        except Unreachable:
-            return "unreachable"
-
+    url, token = json.loads((node.profile / "status.json").read_text())["url"], (node.profile / "token").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("no_proxy", "*")
         with Browser(directory) as browser:
-            browser.open(link(node.url, (node.profile / "token").read_text().strip()))
+            browser.open(link(url, token.strip()))
             points = "Number(document.querySelector('#chart-loss').dataset.points)"
             browser.wait("a point of the chart", f"{points} > 0", 30)
             first = browser.evaluate(points)
@@ -56,24 +52,24 @@ def look(node: Node, directory: Path) -> None:
             roles = [row.split()[1] for row in browser.texts("#peers tbody tr")]
             assert roles == ["trains", "trains"]
             if SHOOT:
-                take_pictures(browser, node)
+                take_pictures(browser, url)
             browser.click("#pause")
             browser.click(".menu button")
-            browser.wait("the daemon to pause", lambda: state() == "paused", 20)
+            browser.wait("the daemon to pause", lambda: node.status()["state"] == "paused", 20)
             browser.wait("it to be seen", lambda: browser.text("#state") == "paused")
             browser.click("#resume")
-            browser.wait("the daemon to resume", lambda: state() == "training", 20)
+            browser.wait("the daemon to resume", lambda: node.status()["state"] == "training", 20)
             browser.wait("it to be seen", lambda: browser.text("#state") == "training")
             assert browser.console() == []
 
 
-def take_pictures(browser: Browser, node: Node) -> None:
+def take_pictures(browser: Browser, url: str) -> None:
     """Of the page as it is, for the user guide."""
     for name, size in SIZES.items():
-        browser.open(node.url, size, dark=name == "dark")
+        browser.open(url, size, dark=name == "dark")
         browser.wait("all of it", lambda: len(browser.texts("#snapshots tbody tr")) > 0)
         browser.wait("the stream", "document.querySelector('.live').textContent === 'live'")
         if name == "phone":
             browser.resize(size, 1.5)
         browser.shoot(IMAGES / f"dashboard-{name}.png")
-    browser.open(node.url)
+    browser.open(url)
