@@ -42,6 +42,10 @@ class Daemon:
         """Have the daemon "finish", "pause", "resume" or "stop". Raises DaemonError if it refuses."""
         self.post(f"/api/{verb}")
 
+    def ticket(self) -> str:
+        """What opens the dashboard in a browser with the right to steer, once, within a minute."""
+        return str(self.post("/api/ticket")["ticket"])
+
     def post(self, path: str, timeout: float = TIMEOUT) -> Any:
         """The JSON answer to POST, with the token. Raises DaemonError if it refuses, or is silent for so long."""
         try:
