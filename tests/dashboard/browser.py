@@ -43,7 +43,7 @@ FLAGS = (
 )
 WIDE = (1360, 900)
 PHONE = (375, 780)
-PATIENCE = 10.0
+PATIENCE = 20.0
 POLL = 0.05
 
 
@@ -75,7 +75,7 @@ def link(url: str, token: str) -> str:
 class Browser:
     """One browser with one page; a context manager. `directory` is for its profile.
 
-    What it waits for may take ten seconds; then it fails with the name of what did not come.
+    What it waits for may take twenty seconds; then it fails with the name of what did not come.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -115,7 +115,7 @@ class Browser:
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
-        return self.driver.execute_script(f"return {expression}")  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(f"return {expression}")
 
     def wait(self, what: str, condition: str | Callable[[], object], seconds: float = PATIENCE) -> None:
         """Until a JavaScript expression, or a function, is true. Raises AssertionError."""
@@ -131,7 +131,9 @@ class Browser:
 
     def texts(self, selector: str) -> list[str]:
         """What all such elements say."""
-        return [str(text) for text in self.evaluate(f"[...document.querySelectorAll({selector!r})].map(e => e.innerText)")]
+        return [
+            str(text) for text in self.evaluate(f"[...document.querySelectorAll({selector!r})].map(e => e.innerText)")
+        ]
 
     def visible(self, selector: str) -> bool:
         """Whether there is such an element that can be seen."""

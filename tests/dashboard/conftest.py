@@ -9,7 +9,7 @@ from tests.dashboard.browser import Browser, unavailable
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One for all tests of a module: it takes a second to start. Each server has a port, and so a storage, of its own."""
+    """One for all tests of a module. Each server has a port, and so a storage, of its own."""
     if reason := unavailable():
         pytest.skip(reason)
     with pytest.MonkeyPatch.context() as patch:

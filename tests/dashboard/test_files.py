@@ -43,7 +43,9 @@ def test_nothing_comes_from_elsewhere(path: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS))
 def test_text_is_never_parsed_as_html_or_code(path: str) -> None:
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc", SCRIPTS[path])
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc", SCRIPTS[path]
+    )
 
 
 def test_modules_import_what_there_is() -> None:

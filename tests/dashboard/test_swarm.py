@@ -1,4 +1,4 @@
-"""The dashboard of a daemon that trains with two others, in network namespaces; takes the pictures of the user guide."""
+"""The dashboard of a daemon that trains with two others; takes the pictures of the user guide."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SHOOT = "LEARNAE_SCREENSHOTS" in os.environ
 """Write the pictures anew: LEARNAE_SCREENSHOTS=1 pytest tests/dashboard/test_swarm.py. Takes some minutes."""
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SIZES = {"light": (1280, 1560), "dark": (1280, 1560), "phone": (PHONE[0], 1500)}
+TASK = "fashion-mnist" if SHOOT else "digits"
 LEARNED_FOR = 240.0  # seconds of training in the pictures
 
 
@@ -27,7 +28,7 @@ def test_it_shows_and_steers_a_live_swarm(hosts: Swarm, tmp_path: Path) -> None:
         pytest.skip(reason)
     assert hosts.lab is not None
     for k in (1, 2, 3):
-        flags = ("--topic", "living-room", "--task", "digits", "--shard", f"{k}/3")
+        flags = ("--topic", "living-room", "--task", TASK, "--shard", f"{k}/3")
         hosts.start(*flags, host=f"h{k}")
     hosts.wait_together(60)
     if SHOOT:

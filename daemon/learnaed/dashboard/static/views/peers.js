@@ -1,13 +1,13 @@
 // The peers in a table: role, rate, staleness, traffic, attested cut, and what keeps one from merging.
 
-import { clean, copier, el, put, say } from "../dom.js";
+import { clean, copier, el, keyed, put, say, show } from "../dom.js";
 import { ago, bytes, count, number, plural, short } from "../format.js";
 import { ROLES } from "../words.js";
 import { table } from "./table.js";
 
 /** Build it; returns what draws it. */
 export function mount(at) {
-  let own = null; // the cut that is settled here
+  let settled = null; // the cut that is settled here
   const right = "right";
   const join = el("code", { class: "command" });
   const columns = [
@@ -18,7 +18,7 @@ export function mount(at) {
     { name: "updates", label: "Holds", side: right, sort: (peer) => peer.updates, fill: (cell, peer) => say(cell, count(peer.updates)) },
     { name: "sent", label: "Sent", side: right, sort: (peer) => peer.bytes_sent, fill: (cell, peer) => say(cell, bytes(peer.bytes_sent)) },
     { name: "received", label: "Received", side: right, sort: (peer) => peer.bytes_received, fill: (cell, peer) => say(cell, bytes(peer.bytes_received)) },
-    { name: "settled", label: "Attests cut", side: right, sort: (peer) => peer.settled?.index, fill: (cell, peer) => fillCut(cell, peer, own) },
+    { name: "settled", label: "Attests cut", side: right, sort: (peer) => peer.settled?.index, fill: (cell, peer) => fillCut(cell, peer, settled) },
     { name: "seen", label: "Heard", side: right, sort: (peer) => peer.last_seen, fill: (cell, peer) => say(cell, ago(peer.last_seen)) },
     { name: "problem", label: "Problem", sort: (peer) => problem(peer), fill: fillProblem },
   ];
@@ -28,13 +28,15 @@ export function mount(at) {
       el("strong", { text: "Nobody else is here yet." }),
       el("p", { class: "hint-text" }, "This node trains by itself and keeps looking. On another PC of this network start a node with the same topic and task:"),
       join,
-      el("p", { class: "hint-text" }, "Across networks give it an address of this node with ", el("code", { text: "--peer" }), ". If nobody appears, ", el("code", { text: "learnae doctor" }), " tells why."),
+      el("p", { class: "hint-text" }, "Across networks give it an address of this node, see below, with ", el("code", { text: "--peer" }), ". If nobody appears, ", el("code", { text: "learnae doctor" }), " tells why."),
     ],
   });
-  at("peers").append(grid.element);
+  const own = ownNode();
+  at("peers").append(grid.element, own.element);
   return ({ peers, status }, now) => {
     if (peers === null || !status) return;
-    own = status.cuts?.settled ?? null;
+    settled = status.cuts?.settled ?? null;
+    own.update(status);
     say(join, `learnaed run --topic ${clean(status.topic, 64)} --task ${clean(status.task, 80)}`);
     const wrong = peers.some((peer) => problem(peer));
     put(grid.element, "data-problems", wrong ? "some" : "none");
@@ -42,6 +44,25 @@ export function mount(at) {
     const connected = peers.filter((peer) => peer.connected).length;
     say(at("peers-count"), peers.length === 0 ? "" : `${plural(peers.length, "peer")} known, ${connected} connected`);
   };
+}
+
+// Who this node is, and where others can dial it.
+function ownNode() {
+  const peer = el("code");
+  const addresses = el("ul");
+  let whole = "";
+  const element = el("details", { class: "mine", hidden: true }, el("summary", { text: "This node: id and addresses" }),
+    el("div", { class: "fold" }, peer, " ", copier("Copy the id of this node", () => whole), addresses));
+  const update = ({ peer: id, listen }) => {
+    whole = String(id);
+    show(element, true);
+    say(peer, whole);
+    const dialled = (listen ?? []).slice(0, 12).map((address) => (String(address).includes("/p2p/") ? String(address) : `${address}/p2p/${id}`));
+    keyed(addresses, dialled, (address) => address, (address) => (
+      { element: el("li", {}, el("code", { text: clean(address, 200) }), " ", copier("Copy this address", () => address)), update() {} }
+    ));
+  };
+  return { element, update };
 }
 
 const roleOf = (peer) => (Object.hasOwn(ROLES, peer.role) ? peer.role : "unknown");
@@ -103,7 +124,7 @@ function fillCut(cell, peer, own) {
   let text = "–";
   let mood = null;
   if (settled) {
-    text = `${count(settled.index)}`;
+    text = String(Number(settled.index));
     if (own && settled.cid === own.cid) [text, mood] = [`${text} ✓`, "same"];
     else if (own && behind === 0) [text, mood] = [`${text} ≠`, "differs"];
     else if (behind > 0) text = `${text} (−${behind})`;

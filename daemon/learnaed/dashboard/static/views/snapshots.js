@@ -26,7 +26,7 @@ export function mount(at) {
   };
 
   const columns = [
-    { name: "index", label: "Cut", fill: (cell, cut) => say(cell, count(cut.index)) },
+    { name: "index", label: "Cut", fill: (cell, cut) => say(cell, String(cut.index)) },
     { name: "since", label: "Since", fill: (cell, cut, now) => { say(cell, ago(now - cut.since)); put(cell, "title", clock(cut.since, now)); } },
     { name: "updates", label: "Updates", side: "right", fill: (cell, cut) => say(cell, count(cut.updates)) },
     { name: "loss", label: "Loss", side: "right", fill: (cell, cut) => say(cell, number(cut.loss)) },
