@@ -143,6 +143,22 @@ class Browser:
         """As a user does: it must be seen, and nothing may lie over it."""
         self.driver.find_element("css selector", selector).click()
 
+    def drag(self, selector: str, start: float, end: float) -> None:
+        """Press the button of the mouse over the element, and let it go elsewhere in it: fractions of its width."""
+        self.hover(selector, start)
+        for kind, place in (("mousePressed", start), ("mouseMoved", (start + end) / 2), ("mouseReleased", end)):
+            self._mouse(selector, place, kind, button="left", buttons=1, clickCount=1)
+
+    def hover(self, selector: str, place: float) -> None:
+        """Bring the pointer there."""
+        self.evaluate(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
+        self._mouse(selector, place, "mouseMoved")
+
+    def _mouse(self, selector: str, place: float, kind: str, **more: Any) -> None:
+        box = self.evaluate(f"document.querySelector({selector!r}).getBoundingClientRect().toJSON()")
+        at = {"x": box["x"] + place * box["width"], "y": box["y"] + box["height"] / 2}
+        self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, **at, **more})
+
     def press(self, *keys: str) -> None:
         """Keys, to whatever has the focus."""
         self.driver.switch_to.active_element.send_keys(*keys)

@@ -174,18 +174,43 @@ def test_light_and_dark(browser: Browser) -> None:
         assert background(browser) == dark
 
 
+PRESSED = "[...document.querySelectorAll('#range [aria-pressed=true]')].map(button => button.textContent)"
+
+
+def test_charts_tell_values_and_zoom_together(browser: Browser) -> None:
+    show = Show()
+    with Served(show) as served:
+        browser.open(served.url)
+        browser.wait("the charts", lambda: points(browser, "#chart-loss") == 60)
+        latest = browser.text("#chart-loss b")
+        browser.hover("#chart-loss .u-over", 0.02)
+        browser.wait("the value under the pointer", lambda: float(browser.text("#chart-loss b")) > 2 > float(latest))
+        # The other charts tell the same moment.
+        browser.wait("it there", lambda: 0 < float(browser.text("#chart-accuracy b").split()[0]) < 20)
+        whole = browser.evaluate("document.querySelector('#chart-loss .plot').ariaLabel")
+        assert whole.startswith("Loss: training from 2.") and "to 0.1" in whole
+        browser.drag("#chart-accuracy .u-over", 0.4, 0.7)
+        browser.wait("the zoom", f"{PRESSED}.length === 0")
+        browser.hover("#chart-loss .u-over", 0.02)
+        browser.wait("another value there", lambda: float(browser.text("#chart-loss b")) < 1)
+        browser.click("#range button:first-child")
+        assert browser.evaluate(PRESSED) == ["all"]
+        browser.hover("#chart-loss .u-over", 0.02)
+        browser.wait("the first value", lambda: float(browser.text("#chart-loss b")) > 2)
+        assert browser.console() == []
+
+
 def test_charts_and_tables_obey_the_keyboard(browser: Browser) -> None:
     with Served(Show()) as served:
         browser.open(served.url)
         browser.wait("the charts", lambda: points(browser, "#chart-loss") == 60)
         browser.wait("the peers", lambda: len(browser.texts("#peers tbody tr")) == 4)
-        pressed = "[...document.querySelectorAll('#range [aria-pressed=true]')].map(button => button.textContent)"
-        assert browser.evaluate(pressed) == ["all"]
+        assert browser.evaluate(PRESSED) == ["all"]
         browser.evaluate("document.querySelector('#chart-loss .plot').focus()")
         browser.press("+")
-        assert browser.evaluate(pressed) == [] and browser.visible("#range button:first-child")
+        assert browser.evaluate(PRESSED) == [] and browser.visible("#range button:first-child")
         browser.press("0")
-        assert browser.evaluate(pressed) == ["all"]
+        assert browser.evaluate(PRESSED) == ["all"]
         rate = "#peers th:nth-child(3)"
         browser.evaluate(f"document.querySelector('{rate} button').focus()")
         browser.press("\ue007")
