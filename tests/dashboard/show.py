@@ -1,4 +1,4 @@
-"""A made-up daemon with something to see on every part of the dashboard; time passes only when a test lets it."""
+"""A made-up daemon with something to see in every part of the dashboard; time passes only when a test lets it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from learnae.errors import ConfigError
 from learnae.peer import peer_id
+from learnaed.feed import Kind
+from learnaed.history import Row
 from tests.face.fakes import FakeSource, fake_cut, fake_status
 
 SLOT = 10.0
@@ -43,15 +45,14 @@ class Show(FakeSource):
     """
 
     def __init__(self, rows: int = 60, others: int = 4, **changes: Any) -> None:
-        super().__init__(**changes)
+        super().__init__()
         self.began = time.time() - 5 * rows
-        self.past = [self._row(place) for place in range(rows)]
+        self.count = 0
         self.rows = [self._peer(number + 1) for number in range(others)]
         self.cuts = [fake_cut(2100 + 8 * n, since=time.time() - 640 + 160 * n, loss=1 / (n + 1)) for n in range(4)]
         self.cuts[0] |= {"milestone": True}
         self.cuts[1] |= {"pinned": True}
-        self.kept: dict[str, Any] = dict(LIMITS)
-        self.pauses: list[float | None] = []
+        self.in_force = dict(LIMITS)
         self.state |= {
             "peer": author(0),
             "topic": "living-room",
@@ -59,53 +60,49 @@ class Show(FakeSource):
             "uptime": 5.0 * rows,
             "slot": int(time.time() // SLOT),
             "paused": {"reasons": []},
-            "limits": self.kept,
+            "limits": self.in_force,
             "clock_offset": 0,
             "refused": {"duplicate": 12, "late": 2, "bad-signature": 1},
             "cuts": {"settled": {"index": 2124, "cid": fake_cut(2124)["cid"]}, "newest": None},
             "snapshots": {"held": 4, "bytes": 276_000, "cap": 20 * 2**30, "fetching": None},
             "messages": [],
         }
-        self._show()
+        self.grow(rows)
+        self.state |= changes
 
     def grow(self, rows: int = 1) -> None:
-        """Let time pass: so many more rows of history."""
+        """Let time pass: so many more rows of history, and an event for each. In the server's thread only."""
         for _ in range(rows):
-            self.past.append(self._row(len(self.past)))
-        self._show()
-
-    def history_rows(self, since: float) -> list[dict[str, Any]]:
-        return [row for row in self.past if row["time"] > since]
+            row = self._row(self.count)
+            self.history.add(row)
+            self.count += 1
+            self._follow(row)
+        self.feed.post(Kind.ROUND, author=author(1), seq=self.count, samples=480, loss=0.25)
 
     def peers(self) -> list[dict[str, Any]]:
         return self.rows
 
     async def updates(self, limit: int) -> list[dict[str, Any]]:
-        newest = int(self.past[-1]["time"] // SLOT) if self.past else 0
+        newest = int((self.began + 5 * self.count) // SLOT) - 1
         many = min(limit, self.state["ledger"]["updates"])
         return [self._update(newest - place // 5, place) for place in range(many)]
 
-    async def pause(self, seconds: float | None = None) -> None:
+    async def pause(self, seconds: float | None) -> None:
         self.pauses.append(seconds)
         until = None if seconds is None else time.time() + seconds
         reason = {"reason": "user", "text": "asked to pause", "until": until}
-        self.state |= {"state": "paused", "paused": {"reasons": [reason]}}
+        self._become("paused", [reason])
 
     async def resume(self) -> None:
         self.verbs.append("resume")
-        self.state |= {"state": "training", "paused": {"reasons": []}}
-
-    async def command(self, verb: str) -> None:
-        await {"pause": self.pause, "resume": self.resume}[verb]()
-
-    def limits(self) -> dict[str, Any]:
-        return self.kept
+        self._become("training", [])
 
     async def set_limits(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         if changes.get("upload") == "fast":
             raise ConfigError("upload is 'fast', but must be bytes per second. Say 1MB/s, for instance, or off.")
-        self.kept |= changes
-        return self.kept
+        self.in_force |= changes
+        self.feed.post(Kind.LIMITS, limits=dict(self.in_force))
+        return self.in_force
 
     async def pin(self, cid: str) -> dict[str, Any]:
         self._ask("pin", cid)
@@ -123,36 +120,44 @@ class Show(FakeSource):
         self.cuts.append(fake_cut(8, cid=cid, **changes))
         return self.cuts[-1]
 
-    def _row(self, place: int) -> dict[str, Any]:
+    def _become(self, state: str, reasons: list[dict[str, Any]]) -> None:
+        before = self.state["state"]
+        self.state |= {"state": state, "paused": {"reasons": reasons}}
+        self.feed.post(Kind.STATE, state=state, before=before)
+
+    def _row(self, place: int) -> Row:
         learned = 1 - math.exp(-place / 22)
         wobble = 0.012 * math.sin(place * 1.7) + 0.008 * math.sin(place * 4.1)
-        return {
-            "time": self.began + 5 * place,
-            "slot": int((self.began + 5 * place) // SLOT),
-            "loss": 2.3 * math.exp(-place / 14) + 0.12 + abs(wobble),
-            "accuracy": 0.1 + 0.86 * learned + wobble,
-            "accuracy_averaged": 0.1 + 0.87 * learned,
-            "updates": 3 * place,
-            "members": 4,
-            "bytes_sent": int(60_000 * place + 150_000 * math.sin(place / 4)) + 150_000,
-            "bytes_received": int(95_000 * place + 120_000 * math.sin(place / 3)) + 120_000,
-            "steps_per_second": 55.0,
-            "share": 0.25,
-            "state": "training",
-        }
+        return Row(
+            time=self.began + 5 * place,
+            slot=int((self.began + 5 * place) // SLOT),
+            loss=2.3 * math.exp(-place / 14) + 0.12 + abs(wobble),
+            accuracy=0.1 + 0.86 * learned + wobble,
+            accuracy_averaged=0.1 + 0.87 * learned,
+            updates=3 * place,
+            members=len(self.rows),
+            bytes_sent=int(60_000 * place + 150_000 * math.sin(place / 4)) + 150_000,
+            bytes_received=int(95_000 * place + 120_000 * math.sin(place / 3)) + 120_000,
+            steps_per_second=55.0,
+            share=0.25,
+            state="training",
+        )
 
-    def _show(self) -> None:
-        """What the status says follows from the newest row."""
-        if not self.past:
-            return
-        row = self.past[-1]
-        self.state["trainer"] = fake_status()["trainer"] | {
-            key: row[key] for key in ("loss", "accuracy", "accuracy_averaged")
+    def _follow(self, row: Row) -> None:
+        """The status says what the newest row does."""
+        base = fake_status()
+        self.state["trainer"] = base["trainer"] | {
+            "loss": row.loss,
+            "accuracy": row.accuracy,
+            "accuracy_averaged": row.accuracy_averaged,
+            "samples_per_second": 1776.0,
+            "rounds": self.count // 2,
         }
-        self.state["trainer"] |= {"samples_per_second": 1776.0, "rounds": len(self.past) // 2}
-        self.state["ledger"] = fake_status()["ledger"] | {"updates": row["updates"], "authors": 5}
-        self.state["network"] = fake_status()["network"] | {"peers": 4} | {
-            key: row[key] for key in ("bytes_sent", "bytes_received")
+        self.state["ledger"] = base["ledger"] | {"updates": row.updates, "authors": 5}
+        self.state["network"] = base["network"] | {
+            "peers": len(self.rows),
+            "bytes_sent": row.bytes_sent,
+            "bytes_received": row.bytes_received,
         }
 
     def _peer(self, number: int) -> dict[str, Any]:
@@ -170,7 +175,7 @@ class Show(FakeSource):
             "updates": 170 + number,
             "bytes_sent": 700_000 * number,
             "bytes_received": 1_100_000 * number,
-            "direction": ("in", "out")[number % 2],
+            "direction": ("inbound", "outbound")[number % 2],
             "settled": {"index": 2124 - number % 2, "cid": fake_cut(2124 - number % 2)["cid"]},
             "vector_digest": "34" * 32,
             "last_seen": 0.4 + number,

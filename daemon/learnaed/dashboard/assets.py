@@ -46,7 +46,7 @@ class Asset:
 
 @functools.cache
 def assets() -> Mapping[str, Asset]:
-    """All files by their path, "index.html" for instance; some 250 kB, and no path that a browser asks for is opened."""
+    """All files by their path, "index.html" for instance: some 250 kB. No path that a browser names is ever opened."""
     return MappingProxyType(dict(_below(files("learnaed.dashboard") / "static", "")))
 
 

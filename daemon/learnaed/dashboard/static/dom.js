@@ -90,11 +90,23 @@ export function copier(label, text) {
   return button;
 }
 
+// Pages over plain HTTP from another machine have no clipboard; there the old way still works.
 async function copied(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return false;
+  if (navigator.clipboard) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      return false;
+    }
   }
+  const field = el("textarea", { class: "unseen" });
+  field.value = text;
+  const before = document.activeElement;
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  before?.focus();
+  return done;
 }

@@ -52,5 +52,5 @@ function about(footer) {
 }
 
 mountTheme(at("theme"), draw);
-follow(draw, (event) => swarm.pulse(event));
+follow(draw);
 setInterval(draw, TICK);

@@ -20,31 +20,32 @@ export const state = {
 };
 
 const EVENTS = 300;
+const ROUTINE = 100; // of these, most that come each round: they are not to push out the rest
 const ROWS = 6000;
 const PULSE = 1000; // ms between two looks at what is due
 const PATIENCE = 5; // s until a lost stream is asked for again
 const RETRY = 60; // s until something that this daemon does not have is asked for again
 const RELOAD = 600; // s after which all of the history is fetched anew, as the daemon has thinned it meanwhile
 
-// Seconds after which each answer is fetched again, if no event asks for it before.
+// Seconds after which each answer is fetched again, and those that must pass even where events ask for it.
 const PLANS = {
-  rights: { every: 60, read: api.rights },
-  status: { every: 5, read: () => api.read("api/status") },
-  health: { every: 10, read: api.health },
-  peers: { every: 5, read: () => api.read("api/peers") },
-  history: { every: 5, read: readHistory },
-  updates: { every: 15, read: () => api.read("api/updates?limit=100") },
-  snapshots: { every: 30, read: () => api.read("api/snapshots") },
-  limits: { every: 30, read: () => api.read("api/limits") },
+  rights: { every: 60, least: 0, read: api.rights },
+  status: { every: 5, least: 1, read: () => api.read("api/status") },
+  health: { every: 10, least: 2, read: api.health },
+  peers: { every: 5, least: 2, read: () => api.read("api/peers") },
+  history: { every: 5, least: 2, read: readHistory },
+  updates: { every: 15, least: 5, read: () => api.read("api/updates?limit=100") },
+  snapshots: { every: 30, least: 2, read: () => api.read("api/snapshots") },
+  limits: { every: 30, least: 1, read: () => api.read("api/limits") },
 };
 
-// What an event of each kind makes worth fetching at once.
+// What an event of each kind makes worth fetching. The history has a row every five seconds, whatever happens.
 const STIRS = {
   state: ["status", "peers", "health"],
   message: ["status"],
   peer: ["peers", "status"],
-  round: ["status", "updates", "history"],
-  report: ["status", "history"],
+  round: ["status", "updates"],
+  report: ["status"],
   cut: ["status", "snapshots"],
   settled: ["status", "snapshots", "peers"],
   download: ["status"],
@@ -52,18 +53,17 @@ const STIRS = {
   limits: ["limits", "status"],
 };
 
+const asked = Object.fromEntries(Object.keys(PLANS).map((name) => [name, 0]));
 const due = Object.fromEntries(Object.keys(PLANS).map((name) => [name, 0]));
 let changed = () => {};
-let happened = () => {};
 let leave = null; // ends the stream of events
 let timer = null;
 let again = 0; // when a lost stream may be asked for again
 let loaded = 0; // when all of the history was fetched
 
-/** Keep the state current while the page is seen; `onChange()` after each change, `onEvent(event)` for each new event. */
-export function follow(onChange, onEvent) {
+/** Keep the state current while the page is seen; `onChange()` after each change. */
+export function follow(onChange) {
   changed = onChange;
-  happened = onEvent;
   document.addEventListener("visibilitychange", () => (document.hidden ? rest() : wake()));
   wake();
 }
@@ -97,6 +97,7 @@ async function look() {
   for (const [name, plan] of Object.entries(PLANS)) {
     if (due[name] > now) continue;
     due[name] = now + plan.every; // before the request: what happens meanwhile asks for another
+    asked[name] = now;
     try {
       state[name] = await plan.read();
       state.missing.delete(name);
@@ -144,7 +145,7 @@ async function subscribe() {
   let since = 0;
   try {
     const past = await api.read("api/events?since=0&wait=0");
-    state.events = past.slice(-EVENTS).reverse().map(flat);
+    state.events = kept(past.reverse());
     since = state.events[0]?.id ?? 0;
     state.missing.delete("events");
   } catch (error) {
@@ -167,15 +168,15 @@ async function subscribe() {
     },
     event(event) {
       if (state.events.some((known) => known.id === event.id)) return;
-      state.events = [event, ...state.events].slice(0, EVENTS);
-      for (const name of STIRS[event.kind] ?? []) due[name] = 0;
-      happened(event);
+      state.events = kept([event, ...state.events]);
+      for (const name of STIRS[event.kind]) due[name] = Math.min(due[name], asked[name] + PLANS[name].least);
       changed();
     },
   });
 }
 
-// An event of the list may carry its data beside its time, as those of the stream do.
-function flat({ id, kind, time, data, ...rest }) {
-  return { id: Number(id), kind, time, data: data ?? rest };
+// The newest, of the routine ones fewer.
+function kept(events) {
+  let routine = 0;
+  return events.filter(({ kind }) => (kind !== "round" && kind !== "report") || ++routine <= ROUTINE).slice(0, EVENTS);
 }

@@ -3,7 +3,7 @@
 import { clean, el, keyed, prose, put, say } from "../dom.js";
 import { ago, bytes, clock, duration } from "../format.js";
 import { ENDING } from "../words.js";
-import { reasonsOf } from "./header.js";
+import { because, reasonsOf } from "./header.js";
 
 /** Build them; returns what draws them. */
 export function mount(at) {
@@ -34,14 +34,14 @@ function notes(state, now) {
   const add = (name, tone, title, text, done) => found.push({ name, tone, title, text, done });
   if (failure !== null) {
     const last = answered === null ? "" : ` What you see is from ${clock(answered, now)}, ${ago(now - answered)}.`;
-    add("lost", "bad", "No answer.", `${upper(failure.why)}.${last} It may have been stopped: `learnae status` tells. This page tries again by itself.`);
+    add("lost", "bad", "No answer.", `${upper(failure.why)}.${last} It may have been stopped: \`learnae status\` tells. This page tries again by itself.`);
   }
-  if (!status) return found;
-  if (failure === null && health && !health.healthy) add("health", "bad", "Not at work:", clean(health.detail));
+  if (!status || failure !== null) return found;
+  if (health && !health.healthy) add("health", "bad", "Not at work:", clean(health.detail));
   if (status.paused && !ENDING.includes(status.state)) {
-    for (const [place, { reason, text, until }] of reasonsOf(status).entries()) {
-      const left = until ? ` ${duration(Math.max(0, until - now))} left, until ${clock(until, now)}.` : "";
-      add(`paused-${place}`, "quiet", `Paused (${clean(reason, 20)}):`, `${clean(text)}.${left} Updates of others are still stored, merged and served.`);
+    for (const [place, reason] of reasonsOf(status).entries()) {
+      const until = reason.until ? `, until ${clock(reason.until, now)}` : reason.reason === "user" ? ", until you resume" : "";
+      add(`paused-${place}`, "quiet", "Paused:", `${because(reason, now)}${until}. Updates of others are still stored, merged and served.`);
     }
   }
   const { adopting } = status.cuts ?? {};

@@ -4,16 +4,17 @@ import { clean, el, keyed, put, say, show } from "../dom.js";
 import { bytes, clock, count, number, percent, short } from "../format.js";
 
 const GROUPS = [
-  ["all", null],
+  ["highlights", ["message", "peer", "settled", "download", "state", "paused", "limits"]],
   ["messages", ["message"]],
   ["training", ["round", "report"]],
   ["swarm", ["peer", "cut", "settled", "download"]],
   ["control", ["state", "paused", "limits"]],
+  ["all", null],
 ];
 
 /** Build it; returns what draws it. */
 export function mount(at) {
-  let wanted = null;
+  let wanted = GROUPS[0][1];
   let last = null;
   const list = el("ol", { class: "log" });
   const empty = el("p", { class: "empty" });
@@ -35,7 +36,7 @@ export function mount(at) {
     last = state;
     if (!state?.status) return;
     const all = state.missing.has("events") ? messages(state.status) : state.events;
-    const shown = wanted === null ? all : all.filter((event) => wanted.includes(event.kind));
+    const shown = withoutProgress(wanted === null ? all : all.filter((event) => wanted.includes(event.kind)));
     keyed(list, shown, (event) => `${event.id} ${event.time}`, line);
     show(list, shown.length > 0);
     show(empty, shown.length === 0);
@@ -43,6 +44,17 @@ export function mount(at) {
     say(live, state.streaming ? "live" : "");
   }
   return draw;
+}
+
+// Of a download only how far it is.
+function withoutProgress(events) {
+  const newest = new Set();
+  return events.filter(({ kind, data }) => {
+    if (kind !== "download") return true;
+    const first = !newest.has(data.cid);
+    newest.add(data.cid);
+    return first || data.ended;
+  });
 }
 
 // For a daemon without events: what it told the user.
@@ -62,18 +74,23 @@ function line(event) {
   return { element, update() {} };
 }
 
-const WRITE = {
-  loss: number, accuracy: percent, accuracy_averaged: percent, samples: count, steps: count, bytes, size: bytes, done: bytes,
-  peer: short, author: short, cid: short, weights: short, digest: short,
+const WRITE = { loss: number, accuracy: percent, accuracy_averaged: percent, samples: count, steps: count, rounds: count, counts: percent };
+
+const TELL = {
+  message: ({ text }) => String(text ?? ""),
+  state: ({ state, before }) => `${state}, after ${before}`,
+  peer: ({ peer, connected }) => `${short(peer)} is ${connected ? "connected" : "gone"}`,
+  cut: ({ index, cid }) => `${index} is taken: ${cid}`,
+  settled: ({ index, cid }) => `${index} is attested by more than half of the nodes: ${cid}`,
+  download: ({ cid, done, size, ended }) => `${ended ? "ended" : "fetching"} at ${bytes(done)} of ${bytes(size)}: ${cid}`,
+  paused: ({ reasons }) => (Array.isArray(reasons) && reasons.length > 0 ? reasons.map(({ text }) => text).join("; ") : "nothing keeps it from training"),
+  limits: ({ limits }) => sentence(limits ?? {}) || "none",
 };
 
 /** A kind of event, and the event in words. */
-function tell({ kind, data }) {
-  if (kind === "message") return [kind, String(data.text ?? "")];
-  return [clean(kind, 20), sentence(data)];
-}
+const tell = ({ kind, data }) => [clean(kind, 20), (TELL[kind] ?? sentence)(data)];
 
-// Names and values as they come: "state training, was alone" would need to know more than a page of another version may.
+// Names and values as they come.
 function sentence(data) {
   return Object.entries(data)
     .filter(([, value]) => value !== null && value !== undefined && value !== "")

@@ -38,13 +38,17 @@ export function mount(at) {
 }
 
 /** The state in two words, and why. */
-export function describe(status, now) {
+function describe(status, now) {
   const reasons = reasonsOf(status);
   if (reasons.length === 0) return [status.state, STATES[status.state] ?? ""];
   const until = reasons.length === 1 && reasons[0].until ? ` until ${hour(reasons[0].until, now)}` : "";
-  const text = reasons.map((each) => each.until ? `${clean(each.text)} (${duration(each.until - now)} left)` : clean(each.text));
-  const name = status.state === "paused" ? `paused${until}` : status.state;
-  return [name, text.join("; ") || STATES[status.state] || ""];
+  return [status.state === "paused" ? `paused${until}` : status.state, reasons.map((each) => because(each, now)).join("; ")];
+}
+
+/** One reason for a pause in words, with the time that is left. */
+export function because({ reason, text, until }, now) {
+  const why = reason === "user" ? "by you" : clean(text);
+  return until ? `${why}, ${duration(Math.max(0, until - now))} left` : why;
 }
 
 /** Why the node is paused, as the daemon says. */

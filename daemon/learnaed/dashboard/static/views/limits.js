@@ -22,14 +22,14 @@ const WORDS = { true: "yes", false: "no", pause: "pause", run: "train on" };
 
 /** Build it; returns what draws it. */
 export function mount(at) {
-  const form = el("form", { class: "limits", novalidate: true });
+  const form = el("form", { class: "limits", novalidate: true, hidden: true });
   const grid = el("div", { class: "fields" });
   const save = el("button", { type: "submit", class: "primary small", text: "Save" });
   const undo = el("button", { type: "button", class: "small", text: "Undo" });
   const told = el("p", { class: "hint", role: "status" });
   const failed = el("p", { class: "failed", role: "alert" });
   const buttons = el("div", { class: "row" }, save, undo, told);
-  const none = el("p", { class: "empty", text: "This daemon says nothing of limits." });
+  const none = el("p", { class: "empty", hidden: true, text: "This daemon says nothing of limits." });
   form.append(grid, buttons, failed);
   at("limits").append(form, none);
   const fields = new Map();

@@ -1,14 +1,15 @@
 // The peers in a table: role, rate, staleness, traffic, attested cut, and what keeps one from merging.
 
-import { clean, copier, el, put, say } from "../dom.js";
+import { clean, copier, el, keyed, put, say, show } from "../dom.js";
 import { ago, bytes, count, number, plural, short } from "../format.js";
 import { ROLES } from "../words.js";
 import { table } from "./table.js";
 
 /** Build it; returns what draws it. */
 export function mount(at) {
-  let own = null; // the cut that is settled here
+  let settled = null; // the cut that is settled here
   const right = "right";
+  const join = el("code", { class: "command" });
   const columns = [
     { name: "peer", label: "Peer", sort: (peer) => peer.peer, fill: fillPeer },
     { name: "role", label: "Role", sort: (peer) => rankOf(peer), fill: fillRole },
@@ -17,7 +18,7 @@ export function mount(at) {
     { name: "updates", label: "Holds", side: right, sort: (peer) => peer.updates, fill: (cell, peer) => say(cell, count(peer.updates)) },
     { name: "sent", label: "Sent", side: right, sort: (peer) => peer.bytes_sent, fill: (cell, peer) => say(cell, bytes(peer.bytes_sent)) },
     { name: "received", label: "Received", side: right, sort: (peer) => peer.bytes_received, fill: (cell, peer) => say(cell, bytes(peer.bytes_received)) },
-    { name: "settled", label: "Attests cut", side: right, sort: (peer) => peer.settled?.index, fill: (cell, peer) => fillCut(cell, peer, own) },
+    { name: "settled", label: "Attests cut", side: right, sort: (peer) => peer.settled?.index, fill: (cell, peer) => fillCut(cell, peer, settled) },
     { name: "seen", label: "Heard", side: right, sort: (peer) => peer.last_seen, fill: (cell, peer) => say(cell, ago(peer.last_seen)) },
     { name: "problem", label: "Problem", sort: (peer) => problem(peer), fill: fillProblem },
   ];
@@ -26,15 +27,17 @@ export function mount(at) {
     empty: [
       el("strong", { text: "Nobody else is here yet." }),
       el("p", { class: "hint-text" }, "This node trains by itself and keeps looking. On another PC of this network start a node with the same topic and task:"),
-      el("code", { id: "join", class: "command" }),
-      el("p", { class: "hint-text" }, "Across networks give it an address of this node with ", el("code", { text: "--peer" }), ". If nobody appears, ", el("code", { text: "learnae doctor" }), " tells why."),
+      join,
+      el("p", { class: "hint-text" }, "Across networks give it an address of this node, see below, with ", el("code", { text: "--peer" }), ". If nobody appears, ", el("code", { text: "learnae doctor" }), " tells why."),
     ],
   });
-  at("peers").append(grid.element);
+  const own = ownNode();
+  at("peers").append(grid.element, own.element);
   return ({ peers, status }, now) => {
     if (peers === null || !status) return;
-    own = status.cuts?.settled ?? null;
-    say(at("join"), `learnaed run --topic ${clean(status.topic, 64)} --task ${clean(status.task, 80)}`);
+    settled = status.cuts?.settled ?? null;
+    own.update(status);
+    say(join, `learnaed run --topic ${clean(status.topic, 64)} --task ${clean(status.task, 80)}`);
     const wrong = peers.some((peer) => problem(peer));
     put(grid.element, "data-problems", wrong ? "some" : "none");
     grid.draw(peers, now);
@@ -43,7 +46,28 @@ export function mount(at) {
   };
 }
 
+// Who this node is, and where others can dial it.
+function ownNode() {
+  const peer = el("code");
+  const addresses = el("ul");
+  let whole = "";
+  const element = el("details", { class: "mine", hidden: true }, el("summary", { text: "This node: id and addresses" }),
+    el("div", { class: "fold" }, peer, " ", copier("Copy the id of this node", () => whole), addresses));
+  const update = ({ peer: id, listen }) => {
+    whole = String(id);
+    show(element, true);
+    say(peer, whole);
+    const dialled = (listen ?? []).slice(0, 12).map((address) => (String(address).includes("/p2p/") ? String(address) : `${address}/p2p/${id}`));
+    keyed(addresses, dialled, (address) => address, (address) => (
+      { element: el("li", {}, el("code", { text: clean(address, 200) }), " ", copier("Copy this address", () => address)), update() {} }
+    ));
+  };
+  return { element, update };
+}
+
 const roleOf = (peer) => (Object.hasOwn(ROLES, peer.role) ? peer.role : "unknown");
+const DIALLED = { inbound: ", dialled by it", outbound: ", dialled by this node" };
+const connection = (peer) => (peer.connected ? `connected${Object.hasOwn(DIALLED, peer.direction) ? DIALLED[peer.direction] : ""}` : "not connected");
 const rankOf = (peer) => Object.keys(ROLES).indexOf(roleOf(peer)) + (peer.connected ? 0 : 10);
 const stale = (slots) => (slots === null || slots === undefined ? "–" : slots === 0 ? "fresh" : plural(slots, "slot"));
 
@@ -66,7 +90,7 @@ function fillPeer(cell, peer) {
   say(name, clean(short(peer.peer), 16));
   say(whole, clean(peer.peer, 120));
   tell(lines, [
-    ["connection", peer.connected ? `connected${{ in: ", it dialled", out: ", dialled from here", inbound: ", it dialled", outbound: ", dialled from here" }[peer.direction] ?? ""}` : "not connected"],
+    ["connection", connection(peer)],
     ["addresses", (peer.addresses ?? []).slice(0, 8).map((address) => clean(address, 160)).join("\n") || "none known"],
     ["state", clean(peer.state, 40)],
     ["runs", clean(peer.agent, 120) || "–"],
@@ -100,7 +124,7 @@ function fillCut(cell, peer, own) {
   let text = "–";
   let mood = null;
   if (settled) {
-    text = `${count(settled.index)}`;
+    text = String(Number(settled.index));
     if (own && settled.cid === own.cid) [text, mood] = [`${text} ✓`, "same"];
     else if (own && behind === 0) [text, mood] = [`${text} ≠`, "differs"];
     else if (behind > 0) text = `${text} (−${behind})`;

@@ -22,7 +22,7 @@ export function plot(figure, { title, series, write, mark = write, bounds, empty
   const frame = el("div", {
     class: "plot", tabindex: 0, role: "img", "aria-keyshortcuts": "+ - ArrowLeft ArrowRight 0",
   });
-  const none = el("p", { class: "empty", text: empty });
+  const none = el("p", { class: "empty", text: empty, hidden: true });
   figure.append(el("figcaption", {}, el("span", { class: "title", text: title }), ...shown.map((each) => each.element), times), frame, none);
   frame.addEventListener("keydown", (event) => view.key(event));
 

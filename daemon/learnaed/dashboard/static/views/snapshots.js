@@ -26,7 +26,7 @@ export function mount(at) {
   };
 
   const columns = [
-    { name: "index", label: "Cut", fill: (cell, cut) => say(cell, count(cut.index)) },
+    { name: "index", label: "Cut", fill: (cell, cut) => say(cell, String(cut.index)) },
     { name: "since", label: "Since", fill: (cell, cut, now) => { say(cell, ago(now - cut.since)); put(cell, "title", clock(cut.since, now)); } },
     { name: "updates", label: "Updates", side: "right", fill: (cell, cut) => say(cell, count(cut.updates)) },
     { name: "loss", label: "Loss", side: "right", fill: (cell, cut) => say(cell, number(cut.loss)) },
@@ -59,7 +59,7 @@ export function mount(at) {
     empty: [el("strong", { text: "No snapshot yet." }), el("p", { text: "Every eight slots the swarm takes a cut: the weights with all updates up to a moment, the same on all nodes. The first is kept here once more than half of the nodes attest it." })],
   });
   const field = el("input", { id: "pin-cid", type: "text", autocomplete: "off", spellcheck: "false", placeholder: "bafyrei…", maxlength: 120 });
-  const form = el("form", { class: "inline" }, el("label", { for: "pin-cid", text: "Keep another cut, by its CID:" }), field,
+  const form = el("form", { class: "inline", hidden: true }, el("label", { for: "pin-cid", text: "Keep another cut, by its CID:" }), field,
     el("button", { type: "submit", class: "small", text: "Fetch and pin" }));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -23,12 +23,14 @@ export function mount(at) {
     svg("circle", { cx: CENTRE[0], cy: CENTRE[1], r: 15 }),
     svg("text", { x: CENTRE[0], y: CENTRE[1] + 31, text: "this node" }));
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" }, lines, dots, own);
-  const empty = el("p", { class: "empty" });
+  const empty = el("p", { class: "empty middle" });
   const more = el("p", { class: "hint" });
   const legend = el("ul", { class: "legend", "aria-hidden": "true" },
     ...LEGEND.map(([role, text]) => el("li", {}, el("i", { class: `role ${role}` }), text)));
   at("swarm").append(picture, empty, legend, more);
-  return ({ peers, status }) => {
+  const heard = new Map(); // author -> number of its newest update
+  let last = null;
+  return ({ peers, status, updates }) => {
     if (peers === null || !status) return;
     const drawn = [...peers].sort((a, b) => rank(a) - rank(b) || order(a.peer, b.peer)).slice(0, MOST).sort((a, b) => order(a.peer, b.peer));
     const spots = drawn.map((peer, place) => ({ ...peer, ...spot(place, drawn.length), named: drawn.length <= NAMED }));
@@ -36,6 +38,8 @@ export function mount(at) {
     const rows = keyed(lines, spots, (peer) => peer.peer, edge);
     keyed(dots, spots, (peer) => peer.peer, node);
     for (const name of edges.keys()) if (!rows.has(name)) edges.delete(name);
+    if (updates !== null && updates !== last) pulse(updates, heard);
+    last = updates;
     const connected = peers.filter((peer) => peer.connected).length;
     put(picture, "aria-label", `This node and ${plural(peers.length, "peer")}, ${connected} of them connected. The table of peers has the details.`);
     say(empty, peers.length > 0 ? "" : "This node, and nobody else yet.");
@@ -44,12 +48,17 @@ export function mount(at) {
   };
 }
 
-/** Let the connection with the author of an update light up. */
-export function pulse({ kind, data }) {
-  const line = edges.get(data.author ?? data.peer);
-  if (kind !== "round" || !line || !line.isConnected) return;
-  line.classList.add("pulse");
-  setTimeout(() => line.classList.remove("pulse"), PULSE);
+// Let the connection with the author of a new update light up.
+function pulse(updates, heard) {
+  for (const { author, seq } of updates) {
+    const last = heard.get(author);
+    if (last !== undefined && last >= seq) continue;
+    heard.set(author, seq);
+    const line = edges.get(author);
+    if (last === undefined || !line) continue;
+    line.classList.add("pulse");
+    setTimeout(() => line.classList.remove("pulse"), PULSE);
+  }
 }
 
 const rank = (peer) => (peer.connected ? 0 : 2) + (peer.swarm_match ? 0 : 1);
@@ -60,7 +69,8 @@ function spot(place, many) {
   const rings = Math.ceil(many / 20);
   const ring = place % rings;
   const size = 1 - 0.28 * ring;
-  const angle = -Math.PI / 2 + (2 * Math.PI * (place + (many % 2 ? 0 : 0.5))) / many;
+  const step = many === 2 ? 0.68 * Math.PI : (2 * Math.PI) / many; // two: not in line with this node
+  const angle = -Math.PI / 2 + step * (many % 2 ? place : many === 2 ? place - 0.5 : place + 0.5);
   return { x: CENTRE[0] + size * 178 * Math.cos(angle), y: CENTRE[1] + size * 112 * Math.sin(angle) };
 }
 

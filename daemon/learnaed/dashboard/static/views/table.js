@@ -22,6 +22,8 @@ export function table({ caption, columns, key, sorted = null, empty }) {
   const phone = el("label", { class: "sorter" }, "Sort by ", choice);
   const element = el("div", { class: "table" }, ...(sorted ? [phone] : []), grid, none);
   let last = [[], 0];
+  show(grid, false); // until something is known
+  show(none, false);
 
   for (const column of columns) {
     const cell = el("th", { role: "columnheader", scope: "col", class: column.side ?? "" });

@@ -28,7 +28,7 @@ export function mount(at) {
   at("updates").append(scroller);
 
   const refused = el("ul", { class: "reasons" });
-  const fine = el("p", { class: "empty", text: "Nothing was refused. Each update and each message is checked before it counts; what fails would be told here, with the reason." });
+  const fine = el("p", { class: "empty", hidden: true, text: "Nothing was refused. Each update and each message is checked before it counts; what fails would be told here, with the reason." });
   at("refused").append(refused, fine);
 
   return (state, now) => {
