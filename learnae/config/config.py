@@ -115,7 +115,7 @@ class Config:
                     break
             else:
                 if field.name not in values and field.default is MISSING:
-                    raise ConfigError(_MISSING[field.name])
+                    raise ConfigError(_MISSING[field.name], code="missing-setting")
         if "config" not in values and (Path(home) / FILE_NAME).is_file():
             values["config"] = Path(home) / FILE_NAME
         return cls(**values)

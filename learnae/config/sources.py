@@ -62,10 +62,13 @@ def from_file(names: Iterable[str], named: Path | None, home: Path) -> Layer:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"the configuration file {path} cannot be read: {error.strerror}. Check the path and its permissions."
+            f"the configuration file {path} cannot be read: {error.strerror}. Check the path and its permissions.",
+            code="config-unreadable",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} is not valid TOML: {error}. Correct that place.") from error
+        raise ConfigError(
+            f"the configuration file {path} is not valid TOML: {error}. Correct that place.", code="config-invalid"
+        ) from error
     known = [name for name in names if name != "config"]
     layer: Layer = {}
     for key, value in table.items():
@@ -74,7 +77,8 @@ def from_file(names: Iterable[str], named: Path | None, home: Path) -> Layer:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             raise ConfigError(
                 f"{path} has the key {key!r}, which is not a setting. Did you mean {near!r}? "
-                f"Settings are: {', '.join(known)}."
+                f"Settings are: {', '.join(known)}.",
+                code="unknown-setting",
             )
         layer[name] = (f"{key} in {path}", value)
     return layer

@@ -36,6 +36,9 @@ class StatusSource(Protocol):
     def peers(self) -> list[dict[str, Any]]:
         """One entry per known peer, ready for JSON."""
 
+    def diagnosis(self) -> dict[str, Any]:
+        """What the node knows of its own troubles, ready for JSON."""
+
     def healthy(self) -> tuple[bool, str]:
         """Whether the node does its work, and a line that says why or why not."""
 
@@ -66,6 +69,9 @@ def build(source: StatusSource, port: int, token: str) -> ASGIApp:
 
     async def peers(request: Request) -> Response:
         return JSONResponse(source.peers())
+
+    async def doctor(request: Request) -> Response:
+        return JSONResponse(source.diagnosis())
 
     async def snapshots(request: Request) -> Response:
         return JSONResponse(await source.snapshots())
@@ -113,6 +119,7 @@ def build(source: StatusSource, port: int, token: str) -> ASGIApp:
         routes=[
             Route("/api/status", status),
             Route("/api/peers", peers),
+            Route("/api/doctor", doctor),
             Route("/api/snapshots", snapshots),
             Route("/api/snapshots/{cid}/pin", pin, methods=["POST"]),
             Route("/api/snapshots/{cid}/unpin", unpin, methods=["POST"]),
@@ -156,7 +163,7 @@ class _Guard:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
-            log.error("status request failed", path=scope["path"], error=logs.explain(error), exc_info=error)
+            log.error("[defect] status request failed", path=scope["path"], error=logs.explain(error), exc_info=error)
             if not started:
                 await _error(500, "the daemon failed to answer; its log says why")(scope, receive, send)
 
@@ -184,8 +191,22 @@ async def _discard_body(request: Request) -> None:
         raise HTTPException(408, f"the request body did not come within {BODY_SECONDS:.0f} seconds; a verb needs none")
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": message}, status, headers)
+_CODES = {
+    400: "bad-request",
+    401: "token-needed",
+    404: "not-found",
+    405: "wrong-method",
+    408: "slow-request",
+    413: "large-request",
+    421: "wrong-host",
+}
+"""What a refusal of the endpoint itself is called; see docs/errors.md."""
+
+
+def _error(
+    status: int, message: str, headers: dict[str, str] | None = None, *, code: str | None = None
+) -> JSONResponse:
+    return JSONResponse({"error": message, "code": code or _CODES.get(status, "defect")}, status, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -210,4 +231,4 @@ def _other_method(request: Request) -> str:
 
 
 async def _conflict(request: Request, error: Exception) -> Response:
-    return _error(409, logs.explain(error))
+    return _error(409, logs.explain(error), code=getattr(error, "code", None))
