@@ -1,4 +1,4 @@
-"""What only the daemon knows of its own troubles, ready for JSON: `GET /api/doctor`; made by `Node` for `learnae doctor`.
+"""What only the daemon knows of its own troubles, ready for JSON; made by `Node`, asked for by `learnae doctor`.
 
 All but two figures come from memory, so that the answer is there when disk or network hang.
 """

@@ -22,6 +22,7 @@ _COMMANDS = {
     "resume": "learnae.cli.steering:resume",
     "finish": "learnae.cli.steering:finish",
     "stop": "learnae.cli.steering:stop",
+    "doctor": "learnae.cli.doctor.command:doctor",
     "snapshots": "learnae.cli.models:snapshots",
     "pin": "learnae.cli.models:pin",
     "unpin": "learnae.cli.models:unpin",
