@@ -96,7 +96,7 @@ class Blocks:
         """Write and sync a file that has no name yet; None if the block is there."""
         if len(block) > MAX_BLOCK:
             raise StoreError(
-                f"a block of {len(block)} bytes is not kept: at most {MAX_BLOCK} can be sent to others", code="internal"
+                f"a block of {len(block)} bytes is not kept: at most {MAX_BLOCK} can be sent to others", code="defect"
             )
         with contextlib.suppress(FileNotFoundError):
             if self._path(digest).stat().st_size == len(block):

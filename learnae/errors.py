@@ -34,7 +34,7 @@ class LearnaeError(Exception):
         code: which situation this is, as in `docs/errors.md`; None: that of the class.
     """
 
-    code: str = "internal"
+    code: str = "defect"
 
     def __init__(self, *args: object, code: str | None = None) -> None:
         super().__init__(*args)

@@ -77,11 +77,11 @@ class Replica:
         if weights_int32.dtype != np.int32 or weights_int32.shape != (layout.size,):
             raise LayoutError(
                 f"a replica of this model holds int32[{layout.size}], not {weights_int32.dtype}{weights_int32.shape}",
-                code="internal",
+                code="defect",
             )
         if len(exponents) != len(layout.tensors) or not all(MIN_EXPONENT <= e <= MAX_EXPONENT for e in exponents):
             raise LayoutError(
-                "a replica needs one unit exponent, from -120 to 96, for each tensor of its layout", code="internal"
+                "a replica needs one unit exponent, from -120 to 96, for each tensor of its layout", code="defect"
             )
         self.layout = layout
         self.exponents = tuple(exponents)

@@ -186,8 +186,8 @@ def open_book(path: Path, *, empty: bool) -> PinBook:
     except DamagedStore as error:
         aside = set_aside(path)
         log.error(
-            "[database-damaged] the database of pins is damaged; a new one is begun, and no block is deleted until it is "
-            "complete again",
+            "[database-damaged] the database of pins is damaged; a new one is begun, and no block is deleted until it "
+            "is complete again",
             path=path,
             moved_to=aside.name,
             why=error.why,

@@ -347,7 +347,7 @@ class BlockStore:
         """Mark a block, and what it leads to, before it is written: from here on no sweep takes it. Bytes to write."""
         with self._lock:
             if lease not in self._held:
-                raise StoreError("a block came under a lease that has ended: take a new one", code="internal")
+                raise StoreError("a block came under a lease that has ended: take a new one", code="defect")
             steps = unixfs.walk(cid, lambda below: block if below == cid else self.get(below))
             lease.digests.update([digest_of(step.cid) for step in steps])
             size = len(block)

@@ -229,7 +229,7 @@ class Network:
             raise NetworkError(
                 f"a message of {len(data)} bytes on {topic}, where {self._settings.max_message} are the limit: "
                 "announce it and let others request it",
-                code="internal",
+                code="defect",
             )
         if self._host is not None:
             await self._host.gossip.publish(topic, data)

@@ -25,26 +25,30 @@ def dial_error(error: BaseException) -> NetworkError:
     for one in chain:
         if isinstance(one, LearnaeError):
             return NetworkError(str(one), code=one.code)
-    code, text = next((found for one in reversed(chain) if (found := _known(one))), ("network", _last_words(chain)))
-    return NetworkError(text, code=code)
+    found = (_known(one) for one in reversed(chain))
+    return next((error for error in found if error is not None), NetworkError(_last_words(chain), code="network"))
 
 
-def _known(error: BaseException) -> tuple[str, str] | None:
+def _known(error: BaseException) -> NetworkError | None:
     if isinstance(error, PeerIDMismatchesPubkey) or "Peer ID mismatch" in str(error):
-        return "wrong-peer-id", "another node answers there: the peer id in the address is not its own"
+        text = "another node answers there: the peer id in the address is not its own"
+        return NetworkError(text, code="wrong-peer-id")
     if isinstance(error, socket.gaierror):
-        return "name-unknown", f"the host name is not known ({error.strerror or error})"
+        return NetworkError(f"the host name is not known ({error.strerror or error})", code="name-unknown")
     if isinstance(error, ConnectionRefusedError):
-        return "peer-refused", "that PC refuses: nothing listens on the port, or its firewall says no"
+        text = "that PC refuses: nothing listens on the port, or its firewall says no"
+        return NetworkError(text, code="peer-refused")
     if isinstance(error, (trio.TooSlowError, TimeoutError)) or "no handshake within" in str(error):
-        return "peer-timeout", "no answer in time: the PC is off, or a firewall swallows what is sent"
+        text = "no answer in time: the PC is off, or a firewall swallows what is sent"
+        return NetworkError(text, code="peer-timeout")
     if isinstance(error, OSError) and error.errno in _UNREACHABLE:
-        return "no-route", f"no way leads there from this PC ({error.strerror})"
+        return NetworkError(f"no way leads there from this PC ({error.strerror})", code="no-route")
     if isinstance(error, (MultiselectError, MultiselectClientError)):
-        return "not-learnae", "what answers there does not speak learnae's protocols"
+        return NetworkError("what answers there does not speak learnae's protocols", code="not-learnae")
     closed = isinstance(error, (ConnectionClosedError, IncompleteReadError, HandshakeFailure))
     if closed or (isinstance(error, OSError) and error.errno in _BROKEN):
-        return "peer-closed", "it was connected, and closed at once: not learnae, full, or it does not want us"
+        text = "it was connected, and closed at once: not learnae, full, or it does not want us"
+        return NetworkError(text, code="peer-closed")
     return None
 
 

@@ -231,4 +231,4 @@ def _other_method(request: Request) -> str:
 
 
 async def _conflict(request: Request, error: Exception) -> Response:
-    return _error(409, logs.explain(error), code=getattr(error, "code", None))
+    return _error(409, logs.explain(error), code=error.code if isinstance(error, LearnaeError) else None)

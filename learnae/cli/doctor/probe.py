@@ -35,9 +35,10 @@ def main(words: list[str]) -> None:
         return
 
     from learnae.errors import LearnaeError
-    from learnae.task import load_task
 
     try:
+        from learnae.task import load_task
+
         load_task(words[0], Path(words[1]) if len(words) > 1 else None)
     except LearnaeError as error:
         say(code=error.code, error=str(error))

@@ -76,7 +76,11 @@ def unreachable(facts: Facts) -> Iterator[Verdict]:
         judge = fail if row["source"] == "given" else warn
         yield judge("peer", text, _CURES.get(row["code"], _OTHERWISE))
     if len(failing) > MOST:
-        yield warn("peer", f"{len(failing) - MOST} more cannot be reached", "see `learnae doctor --json` of each node")
+        yield warn(
+            "peer",
+            f"{len(failing) - MOST} more cannot be reached",
+            "see to those above first; `learnae peers` lists whom the node has heard of",
+        )
 
 
 def strangers(facts: Facts) -> Iterator[Verdict]:
