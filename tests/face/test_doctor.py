@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from click.testing import CliRunner, Result
 
 from learnae.cli import cli
 from learnae.cli.doctor import lying, machine, probing
+from learnae.cli.doctor.facts import Training
 from learnae.config import Config
 from learnae.peer import peer_id
 from learnaed.diagnosis import diagnose
@@ -36,6 +36,7 @@ from tests.face.test_cli import running
 from tests.network.support import make, start, until
 
 STRANGER = peer_id(bytes(32))
+_ASK = probing._ask
 STUB = """
 __version__ = "0.0"
 get_num_threads = lambda: 1
@@ -48,10 +49,17 @@ class backends:
 
 
 @pytest.fixture(autouse=True)
-def small_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A torch that is imported at once."""
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process is started to import torch: that takes seconds."""
+    monkeypatch.setattr(probing, "_ask", lambda words, environment: Training("0.0", ("1 thread of the CPU",)))
+
+
+@pytest.fixture
+def small_torch(no_torch: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A process is started, which imports this torch, at once."""
     folder = tmp_path_factory.mktemp("stub")
     (folder / "torch.py").write_text(STUB)
+    monkeypatch.setattr(probing, "_ask", _ASK)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path]))
     return folder
 
@@ -212,6 +220,10 @@ def test_a_profile_that_cannot_be_listed(profile: Path, monkeypatch: pytest.Monk
     assert "--home" in found(profile.parent, "profile", "fail", "Permission denied")
 
 
+def test_a_torch_that_can_be_imported(profile: Path, small_torch: Path) -> None:
+    found(profile.parent, "torch", "ok", "0.0; 1 threads of the CPU")
+
+
 def test_a_torch_that_cannot_be_imported(profile: Path, small_torch: Path) -> None:
     (small_torch / "torch.py").write_text('raise ImportError("libcudart.so.12: cannot open shared object file")')
     assert "pip install" in found(profile.parent, "torch", "fail", "ImportError: libcudart.so.12")
@@ -228,7 +240,7 @@ def test_a_torch_that_hangs(profile: Path, small_torch: Path, monkeypatch: pytes
     found(profile.parent, "torch", "fail", "more than")
 
 
-def test_a_task_that_cannot_be_loaded(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_cannot_be_loaded(profile: Path, small_torch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the real torch
     task = profile.parent / "mine.py"
     task.write_text("print('hello')\nclass Mine: pass\n")
@@ -259,34 +271,52 @@ def test_a_daemon_that_does_not_answer(profile: Path) -> None:
 # --- with a daemon
 
 
-async def test_peers_that_cannot_be_reached(tmp_path: Path, nursery: trio.Nursery) -> None:
-    """A real network dials real ports; what it tells goes through a real status endpoint."""
-    other = await start(nursery, "other")
-    nowhere, imposter = f"/ip4/127.0.0.1/tcp/{free_port()}", other.network.addresses[0].partition("/p2p/")[0]
-    gone = peer_id(bytes([7]) * 32)
-    node = await start(nursery, "one", peers=(f"{nowhere}/p2p/{gone}", f"{imposter}/p2p/{STRANGER}"))
-    await until(lambda: sum(row.failure is not None for row in node.network.diagnosis().dials) == 2)
-    with running(tmp_path) as source:
-        source.found = _told(node.network, tmp_path)
-        look = partial(trio.to_thread.run_sync, found, tmp_path, "peer", "fail")
-        assert "start learnaed there" in await look(f"...{gone[-8:]}", "[peer-refused]", nowhere)
-        assert "copy its address anew" in await look(f"...{STRANGER[-8:]}", "[wrong-peer-id]", imposter)
+def tell(home: Path, dials: int, **settings: Any) -> dict[str, Any]:
+    """What a daemon with a real network tells once so many of its dials have failed."""
+
+    async def main() -> dict[str, Any]:
+        async with trio.open_nursery() as nursery:
+            node = await start(nursery, "one", **settings)
+            await until(lambda: sum(row.failure is not None for row in node.network.diagnosis().dials) == dials)
+            told = _told(node.network, home)
+            nursery.cancel_scope.cancel()
+        return told
+
+    return trio.run(main)
 
 
 def _told(network: Network, home: Path) -> dict[str, Any]:
     config = Config(topic="test", task="digits", home=home, ipfs="off")
-    return json.loads(json.dumps(diagnose(config, home, network.diagnosis(), None, 0.0, [])))  # type: ignore[no-any-return]
+    told: dict[str, Any] = json.loads(json.dumps(diagnose(config, home, network.diagnosis(), None, 0.0, [])))
+    return told
 
 
-async def test_a_port_that_was_taken_when_it_started(tmp_path: Path, nursery: trio.Nursery) -> None:
+def test_a_peer_that_is_not_there(tmp_path: Path) -> None:
+    """A real network dials a real port; what it tells goes through a real status endpoint."""
+    address = f"/ip4/127.0.0.1/tcp/{free_port()}"
+    with running(tmp_path) as source:
+        source.found = tell(tmp_path, 1, peers=(f"{address}/p2p/{STRANGER}",))
+        action = found(tmp_path, "peer", "fail", f"...{STRANGER[-8:]}", "[peer-refused]", address)
+        assert "start learnaed there" in action
+
+
+def test_a_peer_that_is_another_one(tmp_path: Path) -> None:
+    port = free_port()
+    own = f"/ip4/127.0.0.1/tcp/{port}"
+    with running(tmp_path) as source:
+        # The node itself answers at that address.
+        source.found = tell(tmp_path, 1, listen=(own,), peers=(f"{own}/p2p/{STRANGER}",))
+        assert "copy its address anew" in found(tmp_path, "peer", "fail", "[wrong-peer-id]", own)
+
+
+def test_a_port_that_was_taken_when_it_started(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        node = await start(nursery, "one", listen=(f"/ip4/127.0.0.1/tcp/{port}",))
         with running(tmp_path) as source:
-            source.found = _told(node.network, tmp_path)
-            await trio.to_thread.run_sync(found, tmp_path, "port", "warn", f"port {port} is taken by another program")
+            source.found = tell(tmp_path, 0, listen=(f"/ip4/127.0.0.1/tcp/{port}",))
+            found(tmp_path, "port", "warn", f"port {port} is taken by another program")
 
 
 def test_clocks_that_are_wrong(tmp_path: Path) -> None:

@@ -148,7 +148,9 @@ def database(profile: Path, look_inside: bool) -> Database | None:
 def _quick_check(path: Path) -> str:
     deadline = time.monotonic() + _CHECK_SECONDS
     try:
-        uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+        # Without a log of SQLite's beside it, nothing needs to be made in order to read it.
+        alone = not path.with_name(f"{path.name}-wal").exists()
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if alone else ''}"
         with closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
             return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
