@@ -62,7 +62,7 @@ def notices(tree: ast.AST) -> set[str]:
 
 def used() -> dict[str, str]:
     """Every code in the sources, with a file that has it."""
-    found = {}
+    found: dict[str, str] = {}
     for path in SOURCES:
         tree = ast.parse(path.read_text())
         codes = notices(tree)

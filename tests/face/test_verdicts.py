@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from learnae.cli.doctor.verdict import Level, Verdict
 from learnae.peer import peer_id
 from tests.face.fakes import FakeSource, fake_diagnosis, fake_status
 
+ROOT = Path(__file__).parents[2]
 PROFILE = Path("/home/ada/learnae/lab")
 EMPTY = Facts(now=0.0, system="linux", profile=PROFILE)
 ONE, TWO, THREE = (peer_id(bytes([n]) * 32) for n in (1, 2, 3))
@@ -58,7 +60,8 @@ def said(verdicts: Any) -> tuple[str, str, str]:
 
 
 def dial(peer: str, code: str | None, source: str = "discovered", **changes: Any) -> dict[str, Any]:
-    return fake_diagnosis()["dials"][0] | {"peer": peer, "code": code, "source": source, "why": "because"} | changes
+    row: dict[str, Any] = fake_diagnosis()["dials"][0]
+    return row | {"peer": peer, "code": code, "source": source, "why": "because"} | changes
 
 
 # --- the node
@@ -468,3 +471,18 @@ def test_a_sound_node_has_nothing_but_good_news() -> None:
 
 def test_nothing_known_is_nothing_wrong() -> None:
     assert Level.FAIL not in {verdict.level for verdict in examine(EMPTY)}
+
+
+def test_every_check_has_its_line_in_the_docs() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "learnae" / "cli" / "doctor" / "checks").glob("*.py"))
+    names = set(re.findall(r'\b(?:ok|warn|fail|skip|judge|_foreign|_taken)\(\s*"([a-z]+)"', sources))
+    assert len(names) >= 16
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
+
+
+def test_every_field_that_the_daemon_tells_has_its_line_in_the_docs() -> None:
+    told = fake_diagnosis()
+    names = set(told) | set(told["dials"][0]) | set(told["mdns"]) | set(told["disk"]) | set(told["listening"][0])
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    assert sorted(name for name in names if f"`{name}`" not in page) == []

@@ -97,3 +97,17 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
 def test_what_a_node_that_runs_nothing_reports() -> None:
     found = make("idle", listen=("/ip4/127.0.0.1/tcp/4117",)).network.diagnosis()
     assert found.wanted == ("/ip4/127.0.0.1/tcp/4117",) and found.bound == () and found.mdns is None
+
+
+async def test_what_mdns_says_and_hears_is_counted(nursery: trio.Nursery) -> None:
+    one = await start(nursery, "mdns-one", mdns=True)
+    await start(nursery, "mdns-two", mdns=True)
+
+    def counted() -> bool:
+        mdns = one.network.diagnosis().mdns
+        return mdns is not None and bool(mdns.own_heard and mdns.others_heard and mdns.last_heard)
+
+    await until(counted)
+    mdns = one.network.diagnosis().mdns
+    assert mdns is not None and mdns.announced >= 1
+    assert (mdns.interfaces, mdns.error) == (("127.0.0.1",), None)
