@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Final, NamedTuple
 
 from learnae.cid import MAX_BLOCK, digest_of, make_cid
-from learnae.errors import StoreError
+from learnae.errors import StoreError, disk_code
 
 SHARDS: Final = 256
 """Directories that the files are spread over, by the first byte of the hash."""
@@ -95,7 +95,9 @@ class Blocks:
     def _write(self, digest: bytes, block: bytes) -> Path | None:
         """Write and sync a file that has no name yet; None if the block is there."""
         if len(block) > MAX_BLOCK:
-            raise StoreError(f"a block of {len(block)} bytes is not kept: at most {MAX_BLOCK} can be sent to others")
+            raise StoreError(
+                f"a block of {len(block)} bytes is not kept: at most {MAX_BLOCK} can be sent to others", code="defect"
+            )
         with contextlib.suppress(FileNotFoundError):
             if self._path(digest).stat().st_size == len(block):
                 return None
@@ -237,7 +239,8 @@ class Blocks:
         except OSError as error:
             raise StoreError(
                 f"blocks in {self.directory} cannot be {what}: {error.strerror}. Check that the disk is not full and "
-                "that the directory is yours; what is there already is not harmed"
+                "that the directory is yours; what is there already is not harmed",
+                code=disk_code(error, "file-unwritable"),
             ) from error
 
 

@@ -99,7 +99,8 @@ def from_text(text: str) -> bytes:
     if len(text) == 46 and text.startswith("Qm"):
         raise WireError(
             f"{text} is a CID of version 0: snapshots have CIDs of version 1, which begin with 'baf'. Give that one; "
-            "`ipfs add --cid-version=1` makes it"
+            "`ipfs add --cid-version=1` makes it",
+            code="bad-cid",
         )
     cid = b""
     if text.startswith("b") and text.islower():
@@ -108,7 +109,8 @@ def from_text(text: str) -> bytes:
     if not is_cid(cid) or to_text(cid) != text:
         raise WireError(
             f"{text[:80]!r} is not the CID of a block: give one of version 1 with SHA-256 in lower-case base32, "
-            "59 characters that begin with 'baf'"
+            "59 characters that begin with 'baf'",
+            code="bad-cid",
         )
     return cid
 

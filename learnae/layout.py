@@ -64,16 +64,21 @@ class Layout:
 
     def __post_init__(self) -> None:
         if len({tensor.name for tensor in self.tensors}) != len(self.tensors):
-            raise LayoutError("two tensors of the model have the same name: give every parameter a name of its own")
+            raise LayoutError(
+                "two tensors of the model have the same name: give every parameter a name of its own",
+                code="model-unshareable",
+            )
         for tensor in self.tensors:
             if tensor.dtype not in FLOATS:
                 raise LayoutError(
                     f"tensor {tensor.name!r} is {tensor.dtype}, which cannot be shared: "
-                    f"convert it to one of {', '.join(FLOATS)}, or freeze it to keep it local"
+                    f"convert it to one of {', '.join(FLOATS)}, or freeze it to keep it local",
+                    code="model-unshareable",
                 )
         if not 0 < self.size <= MAX_SIZE:
             raise LayoutError(
-                f"the model has {self.size} trainable floating-point weights to share; 1 to {MAX_SIZE} are possible"
+                f"the model has {self.size} trainable floating-point weights to share; 1 to {MAX_SIZE} are possible",
+                code="model-size",
             )
 
     @cached_property

@@ -109,7 +109,9 @@ class Learner:
         """
         batch = next(self._batches, None)
         if batch is None:
-            raise LearnerError(f"task {self.task.name!r} ran out of batches: its batches() must go on for ever")
+            raise LearnerError(
+                f"task {self.task.name!r} ran out of batches: its batches() must go on for ever", code="batches-ended"
+            )
         self._drawn += 1
         multiplier = self.task.learning_rate(self.samples_seen)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
@@ -141,13 +143,14 @@ class Learner:
             self._start_round()
             raise LearnerError(
                 "the loss or the weights became NaN or infinite; this round is dropped and training restarts from the "
-                "swarm's weights: if it happens again, lower the learning rate or look for bad samples in the data"
+                "swarm's weights: if it happens again, lower the learning rate or look for bad samples in the data",
+                code="loss-not-finite",
             )
         try:
             parts, norm = self.encoder.encode(delta, share)
         except CodecError as error:
             self.restart_round()
-            raise LearnerError(f"this round cannot be encoded and is dropped: {error}") from error
+            raise LearnerError(f"this round cannot be encoded and is dropped: {error}", code="round-failed") from error
         loss = math.fsum(self._losses) / len(self._losses) if self._losses else None
         self.rounds += 1
         self.steps += len(self._losses)
@@ -295,7 +298,8 @@ class Learner:
         except Exception as error:
             raise LearnerError(
                 f"the trainer's stored state does not fit this task ({type(error).__name__}: {error}): "
-                "start with a fresh profile, or with the task that wrote it"
+                "start with a fresh profile, or with the task that wrote it",
+                code="state-foreign",
             ) from error
         self._batches = self.task.batches(self.shard, self.seed)
         for _ in range(self._drawn):

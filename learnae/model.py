@@ -27,16 +27,21 @@ def describe(model: nn.Module) -> Layout:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor) or tensor.is_meta:
             raise LayoutError(
-                f"tensor {name!r} has no values yet: give the layer its input size, or run the model once on a sample"
+                f"tensor {name!r} has no values yet: give the layer its input size, or run the model once on a sample",
+                code="model-unshareable",
             )
     for name, parameter in model.named_parameters():
         if parameter.is_complex():
             raise LayoutError(
-                f"tensor {name!r} is complex, which cannot be shared: hold its real and imaginary parts as real tensors"
+                f"tensor {name!r} is complex, which cannot be shared: hold real and imaginary parts as real tensors",
+                code="model-unshareable",
             )
     shared = [_spec(name, parameter) for name, parameter in _shared(model)]
     if not shared:
-        raise LayoutError("the model has no trainable floating-point parameters, so there is nothing to train together")
+        raise LayoutError(
+            "the model has no trainable floating-point parameters, so there is nothing to train together",
+            code="model-size",
+        )
     frozen = [_spec(name, parameter) for name, parameter in model.named_parameters() if not _takes_part(parameter)]
     buffers = [_spec(name, buffer) for name, buffer in model.named_buffers()]
     return Layout(tuple(shared), tuple(frozen + buffers))
@@ -65,7 +70,8 @@ def scatter(model: nn.Module, weights: NDArray[np.float32]) -> None:
     if start != len(flat):
         raise LayoutError(
             f"the model shares {start} weights where {len(flat)} were expected: "
-            "do not add, remove, freeze or unfreeze parameters while it trains in a swarm"
+            "do not add, remove, freeze or unfreeze parameters while it trains in a swarm",
+            code="model-changed",
         )
 
 

@@ -31,9 +31,9 @@ def public_key(peer: str) -> bytes:
     try:
         raw = base58.b58decode(peer)
     except ValueError as error:
-        raise WireError(f"not a peer id: {peer[:80]!r}") from error
+        raise WireError(f"not a peer id: {peer[:80]!r}", code="bad-peer-id") from error
     if len(raw) != len(_PREFIX) + KEY_BYTES or not raw.startswith(_PREFIX):
-        raise WireError(f"not the peer id of an Ed25519 key: {peer[:80]!r}")
+        raise WireError(f"not the peer id of an Ed25519 key: {peer[:80]!r}", code="bad-peer-id")
     return raw[len(_PREFIX) :]
 
 

@@ -245,11 +245,12 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The task cannot go on; `fatal` if starting again cannot help."""
+    """The task cannot go on; `fatal` if starting again cannot help. `code`: of the error, see `learnae.errors`."""
 
     message: str
     traceback: str
     fatal: bool
+    code: str = "task-failed"
 
 
 TrainerMessage: TypeAlias = (
@@ -301,7 +302,10 @@ class FrameReader:
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             if length > MAX_FRAME:
-                raise TrainerError(f"a frame of {length} bytes; the other end does not speak the trainer protocol")
+                raise TrainerError(
+                    f"a frame of {length} bytes; the other end does not speak the trainer protocol",
+                    code="trainer-protocol",
+                )
             stop = _LENGTH.size + length
             if len(self._buffer) < stop:
                 return
@@ -315,5 +319,7 @@ def _message(body: bytes) -> TrainerMessage:
         name, *values = cbor2.loads(body)
         message: TrainerMessage = _KINDS[name](*values)
     except (cbor2.CBORError, KeyError, TypeError, ValueError) as error:
-        raise TrainerError(f"a frame that the trainer protocol does not know: {error}") from error
+        raise TrainerError(
+            f"a frame that the trainer protocol does not know: {error}", code="trainer-protocol"
+        ) from error
     return message

@@ -53,12 +53,16 @@ def unit_exponents(layout: Layout, weights: NDArray[np.float32]) -> tuple[int, .
         largest = float(np.abs(weights[offset : offset + tensor.size]).max(initial=1.0))
         if not math.isfinite(largest):
             raise LayoutError(
-                f"tensor {tensor.name!r} holds NaN or infinite weights: check how the model is initialised"
+                f"tensor {tensor.name!r} holds NaN or infinite weights: check how the model is initialised",
+                code="weights-not-finite",
             )
         mantissa, exponent = math.frexp(largest)
         exponent -= FRACTION_BITS + (mantissa == 0.5)
         if exponent > MAX_EXPONENT:
-            raise LayoutError(f"tensor {tensor.name!r} holds a weight of {largest:g}: scale the model's weights down")
+            raise LayoutError(
+                f"tensor {tensor.name!r} holds a weight of {largest:g}: scale the model's weights down",
+                code="weights-too-large",
+            )
         exponents.append(exponent)
     return tuple(exponents)
 
@@ -72,10 +76,13 @@ class Replica:
     def __init__(self, layout: Layout, exponents: Sequence[int], weights_int32: NDArray[np.int32]) -> None:
         if weights_int32.dtype != np.int32 or weights_int32.shape != (layout.size,):
             raise LayoutError(
-                f"a replica of this model holds int32[{layout.size}], not {weights_int32.dtype}{weights_int32.shape}"
+                f"a replica of this model holds int32[{layout.size}], not {weights_int32.dtype}{weights_int32.shape}",
+                code="defect",
             )
         if len(exponents) != len(layout.tensors) or not all(MIN_EXPONENT <= e <= MAX_EXPONENT for e in exponents):
-            raise LayoutError("a replica needs one unit exponent, from -120 to 96, for each tensor of its layout")
+            raise LayoutError(
+                "a replica needs one unit exponent, from -120 to 96, for each tensor of its layout", code="defect"
+            )
         self.layout = layout
         self.exponents = tuple(exponents)
         self.weights = weights_int32
@@ -101,16 +108,16 @@ class Replica:
         room, filled = weights.view(np.uint8).data, 0
         while found:
             if filled + len(found) > len(room):
-                raise StoreError("the snapshot has more weights than the model")
+                raise StoreError("the snapshot has more weights than the model", code="snapshot-foreign")
             room[filled : filled + len(found)] = found
             filled += len(found)
             found = next(leaves, b"")
         if filled != len(room):
-            raise StoreError("the snapshot has fewer weights than the model")
+            raise StoreError("the snapshot has fewer weights than the model", code="snapshot-foreign")
         try:
             return cls(layout, exponents, weights.astype(np.int32, copy=False))
         except LayoutError as error:
-            raise StoreError(f"the snapshot cannot be: {error}") from error
+            raise StoreError(f"the snapshot cannot be: {error}", code="snapshot-foreign") from error
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The snapshot file of this replica, for `learnae.snapshot.write`; equal replicas have equal bytes."""

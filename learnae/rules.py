@@ -39,7 +39,8 @@ class Rules:
         ):
             raise ConfigError(
                 f"{self} is out of range: cut_slots 1 to 10000, window from 1 and below staleness, staleness up to "
-                "100, clip from 0.1, fair_share from 1"
+                "100, clip from 0.1, fair_share from 1",
+                code="task-rules",
             )
 
     def interval(self, slot: int) -> int:

@@ -33,7 +33,10 @@ def header(layout: Layout, exponents: Sequence[int]) -> bytes:
         for offset, tensor in zip(layout.offsets, layout.tensors, strict=True)
     }
     if "__metadata__" in entries:
-        raise LayoutError("a parameter is called '__metadata__', which safetensors files cannot hold: rename it")
+        raise LayoutError(
+            "a parameter is called '__metadata__', which safetensors files cannot hold: rename it",
+            code="model-unshareable",
+        )
     text = json.dumps({"__metadata__": about, **entries}, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
@@ -50,9 +53,9 @@ def read_header(leaves: Iterator[bytes], layout: Layout) -> tuple[tuple[int, ...
         written = json.loads(found[8:length])["__metadata__"]["exponents"]
         exponents = tuple(int(number) for number in written.split(","))
         if len(exponents) != len(layout.tensors) or header(layout, exponents) != found[:length]:
-            raise StoreError("this is the snapshot of another model, or in another format")
+            raise StoreError("this is the snapshot of another model, or in another format", code="snapshot-foreign")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StoreError(f"this is not the snapshot of a replica: {error!r}") from error
+        raise StoreError(f"this is not the snapshot of a replica: {error!r}", code="snapshot-foreign") from error
     return exponents, found[length:]
 
 
@@ -70,9 +73,14 @@ def layout_of(leaves: Iterator[bytes], limit: int = _MAX_HEADER) -> Layout:
         ordered = sorted(entries.items(), key=lambda entry: entry[1]["data_offsets"])
         layout = Layout(tuple(TensorSpec(name, tuple(entry["shape"]), "float32") for name, entry in ordered))
         if header(layout, exponents) != found[:length]:
-            raise StoreError("this is not the snapshot of a swarm's weights: its header is in another format")
+            raise StoreError(
+                "this is not the snapshot of a swarm's weights: its header is in another format",
+                code="snapshot-foreign",
+            )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, LayoutError) as error:
-        raise StoreError(f"this is not the snapshot of a swarm's weights: {error!r}") from error
+        raise StoreError(
+            f"this is not the snapshot of a swarm's weights: {error!r}", code="snapshot-foreign"
+        ) from error
     return layout
 
 
@@ -81,7 +89,7 @@ def _beginning(leaves: Iterator[bytes], limit: int) -> tuple[bytes, int]:
     found = next(leaves, b"")
     length = 8 + int.from_bytes(found[:8], "little")
     if length > limit:
-        raise StoreError("this is not the snapshot of a replica: its header is too long")
+        raise StoreError("this is not the snapshot of a replica: its header is too long", code="snapshot-foreign")
     parts, size = [found], len(found)
     while size < length and (leaf := next(leaves, b"")):
         parts.append(leaf)
@@ -135,7 +143,8 @@ def read(blocks: Blocks, root: bytes) -> Iterator[bytes]:
     except MissingBlock as error:
         raise StoreError(
             f"the snapshot {to_text(root)} is not whole: {to_text(error.cid)} is missing or damaged. It has to be "
-            "fetched again"
+            "fetched again",
+            code="snapshot-damaged",
         ) from error
     except WireError as error:
-        raise StoreError(f"the snapshot {to_text(root)} is no file: {error}") from error
+        raise StoreError(f"the snapshot {to_text(root)} is no file: {error}", code="snapshot-damaged") from error

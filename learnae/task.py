@@ -39,11 +39,13 @@ class Shard:
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count <= 10_000:
             raise ConfigError(
-                f"shard {self.index + 1}/{self.count} does not exist: write K/N with K from 1 to N, as in 2/4"
+                f"shard {self.index + 1}/{self.count} does not exist: write K/N with K from 1 to N, as in 2/4",
+                code="bad-shard",
             )
         if self.alpha is not None and not 0.001 <= self.alpha <= 1e6:
             raise ConfigError(
-                f"a skew of {self.alpha} is out of range: give a number from 0.001 (extreme) to 1e6 (even)"
+                f"a skew of {self.alpha} is out of range: give a number from 0.001 (extreme) to 1e6 (even)",
+                code="bad-setting",
             )
 
     @classmethod
@@ -51,7 +53,9 @@ class Shard:
         """The shard for the user's ``K/N``, K counted from 1. Raises `ConfigError` if it cannot be read."""
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal() and len(text) < 12):
-            raise ConfigError(f"shard {text!r} cannot be read: write K/N with K from 1 to N, as in 2/4")
+            raise ConfigError(
+                f"shard {text!r} cannot be read: write K/N with K from 1 to N, as in 2/4", code="bad-shard"
+            )
         return cls(int(index) - 1, int(count), alpha, seed)
 
     def __str__(self) -> str:
@@ -65,7 +69,10 @@ class Shard:
         """
         classes = np.asarray(labels)
         if len(classes) < self.count:
-            raise ConfigError(f"{len(classes)} samples cannot be split into {self.count} shards: use fewer shards")
+            raise ConfigError(
+                f"{len(classes)} samples cannot be split into {self.count} shards: use fewer shards",
+                code="too-many-shards",
+            )
         rng = np.random.default_rng((self.seed, self.count))
         if self.alpha is None:
             return np.sort(np.array_split(rng.permutation(len(classes)), self.count)[self.index])
@@ -144,24 +151,37 @@ def load_task(spec: str, data: Path | None = None) -> Task:
     path, colon, name = spec.rpartition(":")
     if not colon:
         if spec not in BUILT_IN:
-            raise TaskError(f"no task is called {spec!r}: use {', '.join(BUILT_IN)}, or your own as file.py:Class")
+            raise TaskError(
+                f"no task is called {spec!r}: use {', '.join(BUILT_IN)}, or your own as file.py:Class",
+                code="unknown-task",
+            )
         path, _, name = BUILT_IN[spec].rpartition(":")
         module: Any = importlib.import_module(path)
     else:
         module = _import_file(Path(path))
     cls = getattr(module, name, None)
     if not (isinstance(cls, type) and issubclass(cls, Task)):
-        raise TaskError(f"{path} has no class {name!r} derived from learnae.task.Task: check the part after the colon")
+        raise TaskError(
+            f"{path} has no class {name!r} derived from learnae.task.Task: check the part after the colon",
+            code="task-class-missing",
+        )
     if missing := sorted(cls.__abstractmethods__) + ["name"] * (not hasattr(cls, "name")):
-        raise TaskError(f"task {spec!r} lacks {', '.join(missing)}: define them as learnae.task.Task describes")
+        raise TaskError(
+            f"task {spec!r} lacks {', '.join(missing)}: define them as learnae.task.Task describes",
+            code="task-incomplete",
+        )
     if not isinstance(cls.rules, Rules):
-        raise TaskError(f"task {spec!r} has rules that are none: set rules = Rules(...) of learnae.rules")
+        raise TaskError(
+            f"task {spec!r} has rules that are none: set rules = Rules(...) of learnae.rules", code="task-rules"
+        )
     try:
         task = cls(data)
     except TaskError:
         raise
     except Exception as error:
-        raise TaskError(f"task {spec!r} failed to start with {type(error).__name__}: {error}") from error
+        raise TaskError(
+            f"task {spec!r} failed to start with {type(error).__name__}: {error}", code="task-failed"
+        ) from error
     return task
 
 
@@ -169,16 +189,21 @@ def _import_file(path: Path) -> Any:
     """Run a user's file as a module. Its errors become `TaskError`, with the cause kept for the log."""
     if not path.is_file():
         raise TaskError(
-            f"the task file {path} does not exist: give the path to a Python file, then a colon and the class"
+            f"the task file {path} does not exist: give the path to a Python file, then a colon and the class",
+            code="task-file-missing",
         )
     spec = importlib.util.spec_from_file_location(f"learnae_task_{path.stem}", path.resolve())
     if spec is None or spec.loader is None:
-        raise TaskError(f"the task file {path} is not a Python file: its name must end in .py")
+        raise TaskError(
+            f"the task file {path} is not a Python file: its name must end in .py", code="task-file-missing"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        raise TaskError(f"the task file {path} failed with {type(error).__name__}: {error}") from error
+        raise TaskError(
+            f"the task file {path} failed with {type(error).__name__}: {error}", code="task-failed"
+        ) from error
     return module

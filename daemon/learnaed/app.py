@@ -66,10 +66,11 @@ def run(config: Config) -> int:
             except* DamagedStore as group:
                 aside = set_aside(_damaged(group))
                 text = f"{logs.explain(group)}. It was moved to {aside.name}, and the daemon starts again without it"
-                messages.add("error", text)
+                messages.add("error", f"[{DamagedStore.code}] {text}")
         raise StoreError(
             f"databases in {profile} are damaged as soon as they are written: "
-            "have the disk checked, or give another --home"
+            "have the disk checked, or give another --home",
+            code="disk-failing",
         )
 
 

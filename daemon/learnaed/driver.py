@@ -180,7 +180,7 @@ class Driver:
             case protocol.Warned():
                 self._notify("warning", message.text)
             case protocol.Failed():
-                self._notify("error", message.message)
+                self._notify("error", f"[{message.code}] {message.message}")
                 if self._loaded is not None:
                     await self._discard_damaged(self._loaded)
             case _:
@@ -198,12 +198,15 @@ class Driver:
         try:
             genesis = Genesis.from_wire(hello.genesis)
         except WireError as error:
-            raise TaskError(f"the task cannot be shared: {error}. Correct the task, or its slot_seconds") from error
+            raise TaskError(
+                f"the task cannot be shared: {error}. Correct the task, or its slot_seconds", code="task-invalid"
+            ) from error
         swarm = genesis.swarm_id(self._coordinator.topic)
         if self._start is not None and self._start.swarm != swarm:
             raise TaskError(
                 f"the cut that --from names, of interval {self._start.index}, belongs to another swarm: another topic, "
-                "model, initial weights, slot or rules. Use the topic and task with which it was made"
+                "model, initial weights, slot or rules. Use the topic and task with which it was made",
+                code="cut-foreign",
             )
         self.rounds = hello.rounds
         log.info("trainer ready", parameters=hello.parameters, local_tensors=hello.local, rounds=hello.rounds)

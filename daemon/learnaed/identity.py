@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nacl.signing import SigningKey
 
-from learnae.errors import ConfigError, StoreError
+from learnae.errors import ConfigError, StoreError, disk_code
 from learnae.peer import KEY_BYTES, peer_id
 
 
@@ -52,11 +52,15 @@ def load_identity(path: Path) -> Identity:
             path.chmod(0o600)
         seed = path.read_bytes()
     except OSError as error:
-        raise StoreError(f"cannot use the key file {path}: {error.strerror}; check its owner and the disk") from error
+        raise StoreError(
+            f"cannot use the key file {path}: {error.strerror}; check its owner and the disk",
+            code=disk_code(error, "key-unusable"),
+        ) from error
     if len(seed) != KEY_BYTES:
         raise ConfigError(
             f"{path} has {len(seed)} bytes, a key has {KEY_BYTES}: the file is damaged. "
-            "Restore it from a backup, or move it away to go on under a new identity"
+            "Restore it from a backup, or move it away to go on under a new identity",
+            code="key-damaged",
         )
     return Identity(SigningKey(seed))
 

@@ -13,7 +13,7 @@ import click
 
 from learnae import __version__
 from learnae.config import Config
-from learnae.errors import ConfigError, LearnaeError
+from learnae.errors import ConfigError, LearnaeError, coded
 from learnae.tasks import BUILT_IN
 from learnaed import logs
 
@@ -115,10 +115,10 @@ def report(error: Exception) -> int:
     """Print one clear block on standard error, and give the exit code that goes with it."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    text = logs.explain(error)
+    text = coded(error) if isinstance(error, LearnaeError) else logs.explain(error)
     if not isinstance(error, LearnaeError):
         text = (
-            f"unexpected {type(error).__name__}: {text}. This is a defect of learnae, not of your setup. "
+            f"[defect] unexpected {type(error).__name__}: {text}. This is a defect of learnae, not of your setup. "
             "Run again with --log-level debug, and report what it prints."
         )
     block = textwrap.fill(

@@ -22,7 +22,7 @@ from learnae.ledger import Entry
 from learnae.peer import peer_id
 from learnae.rules import FULL
 from learnae.wire import CutId
-from learnaed import logs
+from learnaed import diagnosis, logs
 from learnaed.driver import Driver
 from learnaed.feed import JSON, Feed, Kind, finite
 from learnaed.history import History
@@ -264,6 +264,17 @@ class Node:
             )
         return rows
 
+    def diagnosis(self) -> dict[str, Any]:
+        """What this node knows of its own troubles, ready for JSON; for `learnae doctor`."""
+        return diagnosis.diagnose(
+            self._config,
+            self._profile,
+            self._network.diagnosis(),
+            self._catalogue.statistics(),
+            self._coordinator.statistics(time.time()).clock_offset,
+            [(peer_id(peer.key), peer.ahead) for peer in self._coordinator.peers if peer.heartbeat is not None],
+        )
+
     def healthy(self) -> tuple[bool, str]:
         """Whether this node does its work, and why not."""
         trainer = self._trainer.statistics()
@@ -340,7 +351,7 @@ class Node:
         """Carry out a verb of the status endpoint."""
         state = self.state()
         if verb in ("pause", "resume") and state in _ENDING:
-            raise DaemonError(f"it cannot {verb}: this node is {state}; start it again to go on")
+            raise DaemonError(f"it cannot {verb}: this node is {state}; start it again to go on", code="node-ending")
         self._messages.add("info", f"asked to {verb}")
         match verb:
             case "finish":

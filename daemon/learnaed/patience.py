@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import trio
 
-from learnae.errors import StoreError
+from learnae.errors import StoreError, coded
 from learnaed.store import DamagedStore, IncompleteUpdate
 
 RETRY_SECONDS = 5.0
@@ -44,7 +44,7 @@ class Patience:
             except StoreError as error:
                 self.failures += 1
                 if not failed and not self.waiting:
-                    self._notify("error", f"{error}; waiting, and trying again")
+                    self._notify("error", f"{coded(error)}; waiting, and trying again")
                 self.waiting += not failed
                 failed = True
                 await trio.sleep(RETRY_SECONDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from learnae.errors import ConfigError, StoreError
+from learnae.errors import ConfigError, StoreError, disk_code
 
 DEFAULT = "default"
 _MOST = 256
@@ -39,7 +39,8 @@ def open_profile(home: Path, name: str | None) -> Iterator[Path]:
         except OSError as error:
             raise StoreError(
                 f"the profile directory {directory} cannot be used: {error.strerror}; "
-                "give another with --home, or correct its owner"
+                "give another with --home, or correct its owner",
+                code=disk_code(error, "profile-unusable"),
             ) from error
         try:
             yield directory
@@ -48,5 +49,6 @@ def open_profile(home: Path, name: str | None) -> Iterator[Path]:
         return
     raise ConfigError(
         f"another learnaed is running as profile {names[0]!r} in {home}: "
-        "stop it with `learnae stop`, or give this one another --profile"
+        "stop it with `learnae stop`, or give this one another --profile",
+        code="profile-in-use",
     )

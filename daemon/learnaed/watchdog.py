@@ -36,7 +36,8 @@ class Watchdog:
     def _watch(self, seconds: float) -> None:
         if not self._over.wait(seconds):
             log.error(
-                "the daemon does not end by itself, the disk may hang: it is ended now; what was announced is safe",
+                "[end-hangs] the daemon does not end by itself, the disk may hang: it is ended now; what was "
+                "announced is safe",
                 after=f"{seconds:g} s",
             )
             self._end(1)

@@ -10,7 +10,7 @@ from learnae.cli.common import Group
 _EPILOG = """\b
 Exit codes:
   0    done
-  1    an error: no daemon runs, it refused, or the demo's nodes disagree
+  1    an error: no daemon runs, it refused, the doctor found a fault, or the demo's nodes disagree
   2    the command line is wrong
   130  ended by Ctrl+C
   143  ended by SIGTERM (demo)"""
@@ -23,6 +23,7 @@ _COMMANDS = {
     "finish": "learnae.cli.steering:finish",
     "stop": "learnae.cli.steering:stop",
     "dashboard": "learnae.cli.dashboard:dashboard",
+    "doctor": "learnae.cli.doctor.command:doctor",
     "snapshots": "learnae.cli.models:snapshots",
     "pin": "learnae.cli.models:pin",
     "unpin": "learnae.cli.models:unpin",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from learnae.errors import ConfigError, LearnaeError
+from learnae.errors import ConfigError, LearnaeError, coded
 from learnae.home import default_home
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+_AS_JSON = "learnae.as_json"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -53,15 +56,27 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except LearnaeError as error:
-            text = str(error) or type(error).__name__
-            block = textwrap.fill(
-                text, 100, initial_indent="learnae: ", subsequent_indent="  ",
-                break_long_words=False, break_on_hyphens=False,  # so that a path can be copied
-            )  # fmt: skip
-            click.echo(block, err=True)
+            click.echo(_shown(error, bool(ctx.meta.get(_AS_JSON))), err=True)
             ctx.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
+
+
+def _shown(error: LearnaeError, as_json: bool) -> str:
+    if as_json:
+        return json.dumps({"error": str(error) or type(error).__name__, "code": error.code})
+    return textwrap.fill(coded(error), 100, initial_indent="learnae: ", subsequent_indent="  ", break_on_hyphens=False)
+
+
+class UsageError(click.UsageError):
+    """The command line is wrong in a way that only learnae knows; its code comes before its text.
+
+    Args:
+        code: which situation this is, as in `docs/errors.md`.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(f"[{code}] {message}")
 
 
 def where(command: _Command) -> _Command:
@@ -73,8 +88,14 @@ def where(command: _Command) -> _Command:
 
 
 def as_lines(command: _Command) -> _Command:
-    """Give a command the option --json, as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a daemon.")(command)
+    """Give a command the option --json, as `as_json`. Errors are then JSON too, on standard error."""
+    text = "One JSON object a line, one line a daemon."
+    return click.option("--json", "as_json", is_flag=True, callback=_note_json, help=text)(command)
+
+
+def _note_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    ctx.meta[_AS_JSON] = value
+    return value
 
 
 def found(home: Path | None, profile: str | None) -> list[Daemon]:
@@ -93,10 +114,10 @@ def one(home: Path | None, profile: str | None) -> Daemon:
 
     Raises:
         DaemonError: there is none.
-        click.UsageError: there are several.
+        UsageError: there are several.
     """
     several = found(home, profile)
     if len(several) > 1:
         names = ", ".join(daemon.profile for daemon in several)
-        raise click.UsageError(f"{len(several)} daemons run here: {names}. Say --profile NAME.")
+        raise UsageError(f"{len(several)} daemons run here: {names}. Say --profile NAME.", code="several-daemons")
     return several[0]

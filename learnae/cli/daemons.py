@@ -53,7 +53,8 @@ class Daemon:
         except OSError as error:
             raise DaemonError(
                 f"the token of daemon {self.profile!r} in {self.directory} cannot be read: {error.strerror}. "
-                "Only the user who started the daemon may steer it."
+                "Only the user who started the daemon may steer it.",
+                code="token-unreadable",
             ) from error
         return self._request("POST", path, {"Authorization": f"Bearer {token.strip()}"}, timeout).json()
 
@@ -65,10 +66,11 @@ class Daemon:
         except httpx.HTTPError as error:
             raise DaemonError(
                 f"daemon {self.profile!r} (process {self.pid}) does not answer at {self.url}: "
-                f"{str(error) or type(error).__name__}. Look into {self.directory / 'learnaed.log'}."
+                f"{str(error) or type(error).__name__}. Look into {self.directory / 'learnaed.log'}.",
+                code="daemon-silent",
             ) from error
         if answer.is_error:
-            raise DaemonError(f"daemon {self.profile!r} refused: {_message(answer)}")
+            raise DaemonError(f"daemon {self.profile!r} refused: {_message(answer)}", code=_code(answer))
         return answer
 
 
@@ -77,6 +79,13 @@ def _message(answer: httpx.Response) -> str:
         return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
         return f"HTTP status {answer.status_code}"
+
+
+def _code(answer: httpx.Response) -> str | None:
+    try:
+        return str(answer.json()["code"])[:40]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def find(home: Path) -> list[Daemon]:
@@ -106,10 +115,10 @@ def select(home: Path, profile: str | None) -> list[Daemon]:
         chosen = [daemon for daemon in found if daemon.profile == profile]
         if not chosen:
             others = f"Running: {', '.join(daemon.profile for daemon in found)}." if found else _START
-            raise DaemonError(f"no daemon runs with profile {profile!r} in {home}. {others}")
+            raise DaemonError(f"no daemon runs with profile {profile!r} in {home}. {others}", code="no-daemon")
         return chosen
     if not found:
-        raise DaemonError(f"no daemon runs here: none has a profile in {home}. {_START}")
+        raise DaemonError(f"no daemon runs here: none has a profile in {home}. {_START}", code="no-daemon")
     return found
 
 

@@ -17,7 +17,7 @@ from learnae import car, unixfs
 from learnae.blocks import Blocks
 from learnae.cid import DAG_CBOR, RAW, codec_of, from_text, to_text
 from learnae.cli import daemons
-from learnae.errors import ConfigError, DaemonError, LayoutError, StoreError, WireError
+from learnae.errors import ConfigError, DaemonError, LayoutError, StoreError, WireError, disk_code
 from learnae.manifest import Manifest
 from learnae.snapshot import layout_of, read
 
@@ -56,14 +56,16 @@ def locate(home: Path, profile: str | None, cid: str | None) -> Found:
         if len(running) > 1:
             several = ", ".join(daemon.profile for daemon in running)
             raise ConfigError(
-                f"{len(running)} daemons run here: {several}. Say --profile NAME, or give the CID of a cut"
+                f"{len(running)} daemons run here: {several}. Say --profile NAME, or give the CID of a cut",
+                code="several-daemons",
             )
         (one,) = running
         cuts = {row["cid"]: row["since"] for row in one.get("/api/snapshots") if row["index"] is not None}
         if not cuts:
             raise DaemonError(
                 "no daemon here has settled a cut yet: wait for one (`learnae snapshots`), or give the CID of a cut "
-                "that is on this disk"
+                "that is on this disk",
+                code="no-cut-yet",
             )
         # Numbers tell nothing: there may be cuts of another swarm in the same directory.
         settled = (one.get("/api/status")["cuts"]["settled"] or {}).get("cid", "")
@@ -74,7 +76,7 @@ def locate(home: Path, profile: str | None, cid: str | None) -> Found:
     for directory in names:
         if Blocks(directory / _BLOCKS).has(root):
             return _at(directory, cid, next((d for d in daemons.find(home) if d.directory == directory), None))
-    raise DaemonError(f"no profile in {home} has {cid}: fetch it with `learnae pin {cid}` first")
+    raise DaemonError(f"no profile in {home} has {cid}: fetch it with `learnae pin {cid}` first", code="cut-not-found")
 
 
 def _at(directory: Path, cid: str, daemon: daemons.Daemon | None) -> Found:
@@ -83,11 +85,14 @@ def _at(directory: Path, cid: str, daemon: daemons.Daemon | None) -> Found:
     if codec_of(root) == DAG_CBOR:
         data = blocks.get(root)
         if data is None:
-            raise StoreError(f"the cut {cid} is damaged on the disk: fetch it again with `learnae pin {cid}`")
+            raise StoreError(
+                f"the cut {cid} is damaged on the disk: fetch it again with `learnae pin {cid}`",
+                code="snapshot-damaged",
+            )
         try:
             root = Manifest.decode(data).weights
         except WireError as error:
-            raise WireError(f"{cid} is no cut of a swarm, but something else: {error}") from error
+            raise WireError(f"{cid} is no cut of a swarm, but something else: {error}", code="not-a-cut") from error
     status = daemon.get("/api/status") if daemon is not None else {}
     folder = status.get("data")
     return Found(to_text(from_text(cid)), blocks, root, status.get("task"), Path(folder) if folder else None)
@@ -115,7 +120,9 @@ def write(found: Found, file: Path, task: str | None, data: Path | None) -> int:
         try:
             save_file(state, draft, {"learnae": found.cid})
         except SafetensorError as error:
-            raise StoreError(f"{file} cannot be written: {error}. Give another path, or make room") from error
+            raise StoreError(
+                f"{file} cannot be written: {error}. Give another path, or make room", code="file-unwritable"
+            ) from error
     return layout.size
 
 
@@ -147,7 +154,8 @@ def _completed(
         odd = sorted({name for name, _ in set(theirs) ^ set(ours)})
         raise LayoutError(
             f"the snapshot is of another model than that of task {task} (they differ in {', '.join(odd[:3])}): give "
-            "the task that it was trained with"
+            "the task that it was trained with",
+            code="model-mismatch",
         )
     parameters = dict(model.named_parameters())
     with torch.no_grad():
@@ -198,7 +206,7 @@ def _blocks(found: Found) -> Iterator[car.Block]:
         for step in unixfs.walk(found.root, get):
             yield step.cid, get(step.cid)
     except WireError as error:
-        raise StoreError(f"the snapshot {to_text(found.root)} is no file: {error}") from error
+        raise StoreError(f"the snapshot {to_text(found.root)} is no file: {error}", code="snapshot-damaged") from error
 
 
 def _getter(found: Found) -> Callable[[bytes], bytes]:
@@ -207,7 +215,8 @@ def _getter(found: Found) -> Callable[[bytes], bytes]:
         if block is None:
             raise StoreError(
                 f"{found.cid} is not whole: {to_text(cid)} is missing or damaged. Fetch it again with "
-                f"`learnae pin {found.cid}`"
+                f"`learnae pin {found.cid}`",
+                code="snapshot-damaged",
             )
         return block
 
@@ -225,4 +234,7 @@ def _replacing(file: Path) -> Iterator[Path]:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"{file} cannot be written: {error.strerror}. Give another path, or make room") from error
+        raise StoreError(
+            f"{file} cannot be written: {error.strerror}. Give another path, or make room",
+            code=disk_code(error, "file-unwritable"),
+        ) from error

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from learnae.cli.common import as_lines, found, one, where
+from learnae.cli.common import UsageError, as_lines, found, one, where
 from learnae.home import default_home
 
 
@@ -64,10 +64,10 @@ def export(
     from learnae.cli import exporting
 
     if len(names) > 2:
-        raise click.UsageError("give the CID of a cut, or none, and one FILE.")
+        raise UsageError("give the CID of a cut, or none, and one FILE.", code="bad-arguments")
     cid, file = names[0] if len(names) == 2 else None, Path(names[-1])
     if car and (task or data):
-        raise click.UsageError("--task and --data are for models: a CAR file has what is on the disk.")
+        raise UsageError("--task and --data are for models: a CAR file has what is on the disk.", code="options-clash")
     place = exporting.locate(home or default_home(), profile, cid)
     if car:
         click.echo(f"wrote {file}: {exporting.write_car(place, file)} bytes of {place.cid}")

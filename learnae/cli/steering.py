@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from learnae.cli.common import found, where
+from learnae.cli.common import UsageError, found, where
 
 
 def _verb(name: str, text: str) -> click.Command:
@@ -15,11 +15,15 @@ def _verb(name: str, text: str) -> click.Command:
     @click.option("--all", "everyone", is_flag=True, help="Every daemon that runs here.")
     def command(home: Path | None, profile: str | None, everyone: bool) -> None:
         if everyone and profile:
-            raise click.UsageError("--profile names one daemon and --all means every one: give one of the two.")
+            raise UsageError(
+                "--profile names one daemon and --all means every one: give one of the two.", code="options-clash"
+            )
         daemons = found(home, profile)
         if len(daemons) > 1 and not everyone:
             names = ", ".join(daemon.profile for daemon in daemons)
-            raise click.UsageError(f"{len(daemons)} daemons run here: {names}. Say --profile NAME, or --all.")
+            raise UsageError(
+                f"{len(daemons)} daemons run here: {names}. Say --profile NAME, or --all.", code="several-daemons"
+            )
         for daemon in daemons:
             daemon.command(name)
             click.echo(f"{daemon.profile}: {name} accepted")

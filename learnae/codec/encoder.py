@@ -54,7 +54,8 @@ class CodecSettings:
     def __post_init__(self) -> None:
         if not (0 < self.density <= 1 and 0 < self.lr_outer <= 4 and 0 <= self.mu < 1 and 0 <= self.beta <= 1):
             raise ConfigError(
-                f"{self} is out of range: density must be in (0, 1], lr_outer in (0, 4], mu in [0, 1), beta in [0, 1]"
+                f"{self} is out of range: density must be in (0, 1], lr_outer in (0, 4], mu in [0, 1), beta in [0, 1]",
+                code="bad-setting",
             )
 
 

@@ -109,7 +109,7 @@ class Config:
         home, values = cls._merge(flags, environment)
         for field in fields(cls):
             if field.name not in values and field.default is MISSING and field.name != "home":
-                raise ConfigError(_MISSING[field.name])
+                raise ConfigError(_MISSING[field.name], code="missing-setting")
         given = {name: value for name, (value, _) in values.items()}
         file = home / FILE_NAME
         return cls(**{"home": home, "config": file if file.is_file() else None, **given})

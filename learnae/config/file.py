@@ -11,7 +11,7 @@ from typing import Any, Final
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from learnae.errors import ConfigError
+from learnae.errors import ConfigError, disk_code
 
 FILE_NAME: Final = "learnae.toml"
 VERSION_KEY: Final = "version"
@@ -38,7 +38,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(_read(path))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the configuration file {path} is not valid TOML: {error}. Correct that place.") from error
+        raise ConfigError(
+            f"the configuration file {path} is not valid TOML: {error}. Correct that place.", code="config-invalid"
+        ) from error
     _migrate(table, path)
     table.pop(VERSION_KEY, None)
     return table
@@ -56,7 +58,9 @@ def change(path: Path, changes: Mapping[str, Any]) -> None:
     try:
         document = tomlkit.parse(_read(path)) if path.exists() else tomlkit.document()
     except TOMLKitError as error:
-        raise ConfigError(f"the configuration file {path} is not valid TOML: {error}. Correct that place.") from error
+        raise ConfigError(
+            f"the configuration file {path} is not valid TOML: {error}. Correct that place.", code="config-invalid"
+        ) from error
     _migrate(document, path)
     document.pop(VERSION_KEY, None)
     for name, value in changes.items():
@@ -79,11 +83,15 @@ def _set(table: MutableMapping[str, Any], place: list[str], value: Any) -> None:
 def _migrate(table: MutableMapping[str, Any], path: Path) -> None:
     version = table.get(VERSION_KEY, 0)
     if isinstance(version, bool) or not isinstance(version, int) or version < 0:
-        raise ConfigError(f"{path} has the version {version!r}, which is none. Write {VERSION_KEY} = {VERSION}.")
+        raise ConfigError(
+            f"{path} has the version {version!r}, which is none. Write {VERSION_KEY} = {VERSION}.",
+            code="config-invalid",
+        )
     if version > VERSION:
         raise ConfigError(
             f"{path} has version {version}, and this learnae knows none above {VERSION}: a newer one wrote it. "
-            "Update learnae, or give another file with --config."
+            "Update learnae, or give another file with --config.",
+            code="config-newer",
         )
     for migration in _MIGRATIONS[version:]:
         migration(table)
@@ -94,10 +102,13 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"the configuration file {path} cannot be read: {error.strerror}. Check the path and its permissions."
+            f"the configuration file {path} cannot be read: {error.strerror}. Check the path and its permissions.",
+            code="config-unreadable",
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"the configuration file {path} is not valid TOML: {error}. Correct that place.") from error
+        raise ConfigError(
+            f"the configuration file {path} is not valid TOML: {error}. Correct that place.", code="config-invalid"
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -114,5 +125,6 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ConfigError(
-            f"the configuration file {path} cannot be written: {error.strerror}. Check the disk and its permissions."
+            f"the configuration file {path} cannot be written: {error.strerror}. Check the disk and its permissions.",
+            code=disk_code(error, "config-unwritable"),
         ) from error

@@ -29,7 +29,7 @@ def parse(name: str, value: Any, source: str) -> Any:
         return _PARSERS[name](value)
     except (ValueError, TypeError) as error:
         shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        raise ConfigError(f"{source} is {shown[:200]!r}, but {error}") from error
+        raise ConfigError(f"{source} is {shown[:200]!r}, but {error}", code="bad-setting") from error
 
 
 def _name(value: object) -> str:

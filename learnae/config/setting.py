@@ -44,9 +44,14 @@ def settable(name: str) -> Setting:
     key = name.lstrip("-").replace("-", "_")
     key = "start" if key == "from" else key
     if key in _ELSEWHERE:
-        raise ConfigError(f"{name} says where the file is, so it cannot stand in it. Give it as a flag or a variable.")
+        raise ConfigError(
+            f"{name} says where the file is, so it cannot stand in it. Give it as a flag or a variable.",
+            code="unknown-setting",
+        )
     known = [field.name for field in fields(Config) if field.name not in _ELSEWHERE]
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-        raise ConfigError(f"{name!r} is no setting. Did you mean {near!r}? Settings are: {', '.join(known)}.")
+        raise ConfigError(
+            f"{name!r} is no setting. Did you mean {near!r}? Settings are: {', '.join(known)}.", code="unknown-setting"
+        )
     return Setting(key)

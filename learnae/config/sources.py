@@ -66,7 +66,8 @@ def from_file(names: Iterable[str], named: Path | None, home: Path) -> Layer:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             raise ConfigError(
                 f"{path} has the key {key!r}, which is not a setting. Did you mean {near!r}? "
-                f"Settings are: {', '.join(known)}."
+                f"Settings are: {', '.join(known)}.",
+                code="unknown-setting",
             )
         layer[name] = (f"{key} in {path}", value)
     return layer

@@ -35,7 +35,8 @@ class Digits(ImageTask):
             from sklearn.datasets import load_digits  # takes a second, and is needed nowhere else
         except ImportError as error:
             raise DataError(
-                "the digits are part of scikit-learn, which is missing: pip install scikit-learn"
+                "the digits are part of scikit-learn, which is missing: pip install scikit-learn",
+                code="data-missing",
             ) from error
         digits = load_digits()
         order = np.random.default_rng(0).permutation(len(digits.target))

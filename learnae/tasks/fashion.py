@@ -44,7 +44,9 @@ class FashionMnist(ImageTask):
         images = _read_idx(chosen / f"{part}-images-idx3-ubyte.gz", 3)
         labels = _read_idx(chosen / f"{part}-labels-idx1-ubyte.gz", 1)
         if len(images) != len(labels) or images.shape[1:] != (28, 28) or labels.max(initial=0) > 9:
-            raise DataError(f"the files {part}-* in {chosen} are not those of Fashion-MNIST: fetch them again")
+            raise DataError(
+                f"the files {part}-* in {chosen} are not those of Fashion-MNIST: fetch them again", code="data-damaged"
+            )
         return Images(images.reshape(len(images), -1), labels.astype(np.int64))
 
 
@@ -55,13 +57,14 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise DataError(
             f"{path} is missing: install the Debian package dataset-fashion-mnist, or give a directory that holds the "
-            "four *-ubyte.gz files of Fashion-MNIST with --data or LEARNAE_DATA"
+            "four *-ubyte.gz files of Fashion-MNIST with --data or LEARNAE_DATA",
+            code="data-missing",
         ) from error
     except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read ({error}): fetch it again") from error
+        raise DataError(f"{path} cannot be read ({error}): fetch it again", code="data-damaged") from error
     header = struct.Struct(f">HBB{dimensions}I")
     if len(content) >= header.size:
         zero, kind, rank, *shape = header.unpack_from(content)
         if (zero, kind, rank) == (0, 8, dimensions) and len(content) == header.size + int(np.prod(shape)):
             return np.frombuffer(content, np.uint8, offset=header.size).reshape(shape)
-    raise DataError(f"{path} is not an IDX file of {dimensions} dimensions: fetch it again")
+    raise DataError(f"{path} is not an IDX file of {dimensions} dimensions: fetch it again", code="data-damaged")

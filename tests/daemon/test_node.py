@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -15,17 +14,21 @@ from learnae.cid import raw_cid
 from learnae.config import Config
 from learnae.coordinator import Coordinator, events
 from learnae.ledger import Kept
+from learnae.peer import peer_id
 from learnae.wire import CutId, Heartbeat, seal
 from learnaed.blockstore import BlockStore
+from learnaed.diagnosis import MOST_DIALS, diagnose
 from learnaed.driver import Driver
 from learnaed.ipfs import IpfsPinning
-from learnaed.network import Network, NetworkSettings
+from learnaed.network import Network, NetworkDiagnosis, NetworkSettings
+from learnaed.network.dialer import Dialled, Failure
+from learnaed.network.discovery import MdnsFigures
 from learnaed.node import Messages, Node
 from learnaed.snapshots import Archive, Catalogue, Finder, Importer, Shelf
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 from tests.core.stored import AUTHOR, KEY, OTHER, genesis
-from tests.face.fakes import FakeSource, fake_status
+from tests.face.fakes import FakeSource, fake_diagnosis, fake_status
 
 NOW = 1_000_000.0
 
@@ -43,7 +46,7 @@ class Rig:
         self.driver = Driver(self.coordinator, self.store, shelf, network, notify=lambda *_: None)
         setup = protocol.Setup(AUTHOR, "t", "digits", None, "1/1", None, 0, None, "", "")
         trainer = Trainer(setup, hear=self.driver.hear_trainer, lost=self.driver.lost_trainer)
-        config = cast(Config, SimpleNamespace(topic="t", task="digits", shard="1/1", data=None))
+        config = Config(topic="t", task="digits", home=directory, listen=settings.listen)
         archive = Archive(shelf)
         finder = Finder(shelf, network, lambda: None, self.store.block)
         pinning = IpfsPinning(archive, directory / "ipfs.json", lambda *_: None)
@@ -113,3 +116,27 @@ async def test_a_node_that_waits_for_the_disk_is_not_healthy(rig: Rig, monkeypat
     rig.driver._patiently.waiting = 1
     healthy, why = rig.node.healthy()
     assert not healthy and "cannot be written" in why
+
+
+async def test_a_diagnosis_is_as_the_fakes_pretend(rig: Rig) -> None:
+    rig.meet()
+    found, fake = json.loads(json.dumps(rig.node.diagnosis())), fake_diagnosis()
+    assert set(found) == set(fake)
+    assert {name: set(found[name]) for name in ("settings", "disk")} == {n: set(fake[n]) for n in ("settings", "disk")}
+    assert found["clock"]["peers"] == {peer_id(bytes(OTHER.verify_key)): 5.0} and found["clock"]["offset"] > 0
+    assert (found["mdns"], found["dials"], found["key_mode"]) == (None, [], None)
+    assert found["disk"]["free"] > 0
+    assert found["ipfs"] == rig.node.status()["ipfs"]
+
+
+async def test_a_diagnosis_tells_of_dials(rig: Rig) -> None:
+    row = Dialled("12D3Koo", "/ip4/192.0.2.7/tcp/1", "given", 3, Failure("peer-refused", "no", 7.0))
+    network = NetworkDiagnosis(("/w",), ("/b",), ("/a",), (row,) * 300, ("12D3Koo",), 4, MdnsFigures(("192.0.2.1",)))
+    config = Config(topic="t", task="digits", home=Path("/none"))
+    found = diagnose(config, Path("/none/such"), network, None, 0.0, [])
+    assert found["listening"] == [{"wanted": "/w", "bound": "/b"}]
+    assert len(found["dials"]) == MOST_DIALS and set(found["dials"][0]) == set(fake_diagnosis()["dials"][0])
+    assert (found["dials"][0]["code"], found["dials"][0]["tried"]) == ("peer-refused", 7.0)
+    assert found["silent"] == ["12D3Koo"] and found["disk"] is None
+    assert set(found["mdns"]) == set(fake_diagnosis()["mdns"])
+    assert fake_diagnosis().keys() == found.keys()

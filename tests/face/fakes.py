@@ -194,6 +194,7 @@ class FakeSource:
         self.asked: list[tuple[str, str]] = []
         self.state = fake_status(**changes)
         self.verbs: list[str] = []
+        self.found = fake_diagnosis()
         self.health = (True, "training")
         self.broken = False
         self.stopped = trio.Event()
@@ -230,6 +231,9 @@ class FakeSource:
                 "staleness": 2,
             }
         ]
+
+    def diagnosis(self) -> dict[str, Any]:
+        return self.found
 
     def healthy(self) -> tuple[bool, str]:
         return self.health
@@ -280,3 +284,50 @@ class FakeSource:
         if what in self.failures:
             raise self.failures[what]
         self.asked.append((verb, what))
+
+
+def fake_diagnosis(**changes: Any) -> dict[str, Any]:
+    """What `GET /api/doctor` answers where all is well."""
+    other = peer_id(bytes(32))
+    diagnosis: dict[str, Any] = {
+        "time": 1.7e9,
+        "settings": {
+            "home": "/home",
+            "config": None,
+            "listen": ["/ip4/127.0.0.1/tcp/0"],
+            "peer": [],
+            "mdns": True,
+            "ipfs": "off",
+            "task": "digits",
+            "data": None,
+        },
+        "listening": [{"wanted": "/ip4/0.0.0.0/tcp/4117", "bound": "/ip4/0.0.0.0/tcp/4117"}],
+        "announced": [],
+        "incoming": 2,
+        "dials": [
+            {
+                "peer": other,
+                "address": "/ip4/192.0.2.7/tcp/4117",
+                "source": "discovered",
+                "failures": 0,
+                "code": None,
+                "why": None,
+                "tried": None,
+            }
+        ],
+        "connected": [other],
+        "silent": [],
+        "mdns": {
+            "interfaces": ["192.0.2.1"],
+            "announced": 5,
+            "own_heard": 5,
+            "others_heard": 3,
+            "last_heard": 1.7e9,
+            "error": None,
+        },
+        "clock": {"offset": 0.1, "peers": {other: 0.1}},
+        "ipfs": None,
+        "disk": {"free": 10**11, "total": 10**12},
+        "key_mode": "0600",
+    }
+    return diagnosis | changes

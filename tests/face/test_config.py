@@ -236,7 +236,7 @@ def test_errors_of_the_daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     flags = ["run", "--topic", "t", "--task", "digits", "--home", str(tmp_path)]
     App.error = ExceptionGroup("nursery", [StoreError("the disk is full. Make room.")])
     result = CliRunner().invoke(main.cli, flags)
-    assert (result.exit_code, result.stderr) == (1, "learnaed: the disk is full. Make room.\n")
+    assert (result.exit_code, result.stderr) == (1, "learnaed: [file-damaged] the disk is full. Make room.\n")
     App.error = ZeroDivisionError()
     result = CliRunner().invoke(main.cli, flags)
     assert result.exit_code == 1

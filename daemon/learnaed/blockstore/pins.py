@@ -89,7 +89,8 @@ class PinBook(Database):
         if version > len(_SCHEMA):
             raise StoreError(
                 f"{self._path} was written by a newer learnae (schema {version}, this one knows {len(_SCHEMA)}): "
-                "update learnae, or use another --profile"
+                "update learnae, or use another --profile",
+                code="database-newer",
             )
         for number, script in enumerate(_SCHEMA[version:], version + 1):
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
@@ -193,7 +194,8 @@ def open_book(path: Path, *, empty: bool) -> PinBook:
     except DamagedStore as error:
         aside = set_aside(path)
         log.error(
-            "the database of pins is damaged; a new one is begun, and no block is deleted until it is complete again",
+            "[database-damaged] the database of pins is damaged; a new one is begun, and no block is deleted until it "
+            "is complete again",
             path=path,
             moved_to=aside.name,
             why=error.why,

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from learnae import unixfs
 from learnae.blocks import SHARDS, Blocks, Stored
 from learnae.cid import DAG_PB, codec_of, digest_of, make_cid, to_text
-from learnae.errors import StoreError, WireError
+from learnae.errors import StoreError, WireError, disk_code
 from learnaed import logs
 from learnaed.blockstore.lease import Lease
 from learnaed.blockstore.pins import MAX_ABOUT, Pin, PinBook, open_book
@@ -98,7 +98,8 @@ class BlockStore:
         except OSError as error:
             raise StoreError(
                 f"the directory {directory} for snapshots cannot be made: {error.strerror}; make it, or use another "
-                "--profile"
+                "--profile",
+                code=disk_code(error, "file-unwritable"),
             ) from error
         self._directory = directory
         self._cap = cap
@@ -212,7 +213,8 @@ class BlockStore:
             block = self.get(root)
             if absent or block is None:
                 raise StoreError(
-                    f"{to_text(root)} cannot be pinned: {absent or 1} of its blocks are not here; fetch it first"
+                    f"{to_text(root)} cannot be pinned: {absent or 1} of its blocks are not here; fetch it first",
+                    code="snapshot-damaged",
                 )
             pin = Pin(root, kind, label, self._clock(), unixfs.size_of(root, block), milestone, about)
             pin = self._book.pin(pin, digests)
@@ -366,7 +368,7 @@ class BlockStore:
         """Mark a block, and what it leads to, before it is written: from here on no sweep takes it. Bytes to write."""
         with self._lock:
             if lease not in self._held:
-                raise StoreError("a block came under a lease that has ended: take a new one")
+                raise StoreError("a block came under a lease that has ended: take a new one", code="defect")
             steps = unixfs.walk(cid, lambda below: block if below == cid else self.get(below))
             lease.digests.update([digest_of(step.cid) for step in steps])
             size = len(block)
@@ -456,7 +458,8 @@ class BlockStore:
         raise NoRoom(
             f"no room for more snapshots in {self._directory}: {lacking >> 10} KiB are lacking ({self._used >> 20} MiB "
             f"are used, {self._cap >> 20} MiB allowed, {self._free() >> 20} MiB free on the disk). {why[0].upper()}"
-            f"{why[1:]}"
+            f"{why[1:]}",
+            code="snapshots-full",
         )
 
     def _lacking(self, wanted: int) -> int:
@@ -471,7 +474,9 @@ class BlockStore:
         try:
             return shutil.disk_usage(self._directory).free
         except OSError as error:
-            raise StoreError(f"the disk of {self._directory} cannot be asked for its room: {error.strerror}") from error
+            raise StoreError(
+                f"the disk of {self._directory} cannot be asked for its room: {error.strerror}", code="file-unreadable"
+            ) from error
 
     def statistics(self) -> BlockStoreStatistics:
         """Figures for the status endpoint."""

@@ -32,7 +32,8 @@ def parse_address(text: str) -> str:
     if len(names) < 2 or names[0] not in _HOSTS or names[1] != "tcp" or names[2:] not in ([], ["http"], ["https"]):
         raise ConfigError(
             f"{text!r} is not the address of an IPFS node's RPC API{why}: give it as {DEFAULT}, "
-            "as `ipfs config Addresses.API` shows it"
+            "as `ipfs config Addresses.API` shows it",
+            code="ipfs-address",
         )
     return text
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from learnae.errors import StoreError
+from learnae.errors import StoreError, disk_code
 from learnaed import durable
 from learnaed.ipfs.node import Kind
 
@@ -34,7 +34,9 @@ class PinBook:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise StoreError(f"the list of our pins, {path}, cannot be read: {error}") from error
+            raise StoreError(
+                f"the list of our pins, {path}, cannot be read: {error}", code="file-unreadable"
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             aside = path.with_name(path.name + ".damaged")
             _log.warning(
@@ -43,7 +45,9 @@ class PinBook:
             try:
                 path.replace(aside)
             except OSError as trouble:
-                raise StoreError(f"the damaged list of our pins, {path}, cannot be put aside: {trouble}") from trouble
+                raise StoreError(
+                    f"the damaged list of our pins, {path}, cannot be put aside: {trouble}", code="file-unwritable"
+                ) from trouble
 
     def of(self, node: str) -> Mapping[bytes, Kind]:
         """Our pins on this node."""
@@ -64,7 +68,10 @@ class PinBook:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             durable.replace(self._path, json.dumps({"format": FORMAT, "pins": written}, indent=1).encode())
         except OSError as error:
-            raise StoreError(f"the list of our pins, {self._path}, cannot be written: {error}. Make room") from error
+            raise StoreError(
+                f"the list of our pins, {self._path}, cannot be written: {error}. Make room",
+                code=disk_code(error, "file-unwritable"),
+            ) from error
         self._pins = pins
 
 

@@ -46,7 +46,7 @@ class Call:
         if self._limit:
             self._given_up.wait(max(self._begun + self.bytes / self._limit - time.monotonic(), 0.0))
         if self._given_up.is_set():
-            raise NetworkError("given up")
+            raise NetworkError("given up", code="ipfs-away")
         if self.bytes - self._reported >= _REPORT:
             trio.from_thread.run_sync(self._extend, self.bytes - self._reported)
             self._reported = self.bytes
@@ -73,7 +73,7 @@ class Call:
                 )
             finally:
                 self._given_up.set()
-        raise NetworkError(f"it took too long ({self.bytes} bytes so far)")
+        raise NetworkError(f"it took too long ({self.bytes} bytes so far)", code="ipfs-away")
 
 
 def new_limiter() -> trio.CapacityLimiter:

@@ -205,7 +205,7 @@ class IpfsNode:
                     found = found or cid == root
                     keep(cid, block)
             if not found:
-                raise NetworkError("it does not have that DAG")
+                raise NetworkError("it does not have that DAG", code="cut-not-found")
             return size
 
         return await self._run("/dag/export", Call(self._limits.slow, self._limits.rate), receive)

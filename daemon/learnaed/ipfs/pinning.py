@@ -131,7 +131,7 @@ class IpfsPinning:
             await self._connect()
             return
         if self._node is None or self._identity is None:
-            raise NetworkError("there is no IPFS node")  # Not reached: the pinner connects first.
+            raise NetworkError("there is no IPFS node", code="ipfs-away")  # Not reached: the pinner connects first.
         if isinstance(job, Pin):
             own = await self._pin(self._node, self._identity.id, job)
             self._pinner.pinned(job, own)
@@ -171,7 +171,8 @@ class IpfsPinning:
             await node.pin(job.root, job.recursive)
             if await node.pinned(job.root) is None:
                 raise NetworkError(
-                    f"the IPFS node at {node.address} says that it pinned a snapshot, but lists no such pin"
+                    f"the IPFS node at {node.address} says that it pinned a snapshot, but lists no such pin",
+                    code="ipfs-refused",
                 )
             await node.read(job.root)
         return True

@@ -34,6 +34,8 @@ warnings.filterwarnings("ignore", message="The 'strict' parameter is no longer n
 class Refused(NetworkError):
     """The IPFS node is there, and says that it cannot do what it is asked."""
 
+    code = "ipfs-refused"
+
 
 class Rpc:
     """The RPC API at one address.
@@ -56,7 +58,7 @@ class Rpc:
         try:
             client = ipfshttpclient.Client(self.address, timeout=self._timeout)._client
         except ipfshttpclient.exceptions.Error as error:
-            raise ConfigError(f"no IPFS node can be reached at {self.address}: {error}") from error
+            raise ConfigError(f"no IPFS node can be reached at {self.address}: {error}", code="ipfs-address") from error
         return client
 
     def stream(
@@ -93,7 +95,7 @@ class Rpc:
                 for closable in closables:
                     closable.close()
         except (ipfshttpclient.exceptions.Error, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise NetworkError(_reason(error)) from error
+            raise NetworkError(_reason(error), code="ipfs-away") from error
 
     def answer(
         self,
@@ -155,7 +157,7 @@ def _check(answer: requests.Response, call: Call) -> None:
     finally:
         answer.close()
     if answer.status_code == 200:
-        raise NetworkError(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
+        raise NetworkError(f"the answer is encoded as {encoding[:40]!r}, which was not asked for", code="ipfs-refused")
     raise Refused(_complaint(answer.status_code, bytes(complaint)))
 
 

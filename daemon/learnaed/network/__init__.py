@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from learnaed.network import lean as lean  # before anything imports libp2p
 from learnaed.network.bitswap import BitswapStatistics, BlockSource, Drop, Limits, Session, SessionStatistics
-from learnaed.network.node import Network
+from learnaed.network.node import Network, NetworkDiagnosis
 from learnaed.network.settings import NetworkSettings, NetworkStatistics
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Drop",
     "Limits",
     "Network",
+    "NetworkDiagnosis",
     "NetworkSettings",
     "NetworkStatistics",
     "Session",

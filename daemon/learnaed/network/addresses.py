@@ -101,6 +101,12 @@ def interface_hosts() -> list[tuple[str, str]]:
     return hosts
 
 
+def is_own(host: str) -> bool:
+    """Whether this is an IP address of this machine."""
+    plain = host.partition("%")[0]
+    return ipaddress.ip_address(plain).is_loopback or any(plain == own for _, own in interface_hosts())
+
+
 def expand(listening: Iterable[Address]) -> list[Address]:
     """Listen addresses as others can dial them: wildcards become interface addresses, loopback only if alone."""
     found: list[Address] = []

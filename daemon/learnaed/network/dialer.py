@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -41,6 +42,28 @@ class Source(IntEnum):
     GIVEN = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an address did not lead to its peer when it was dialled last, and when that was (Unix time)."""
+
+    code: str
+    text: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """What is known of one address of one peer."""
+
+    peer: str
+    address: str
+    source: str  # "heard", "discovered", "worked" or "given"
+    failures: int
+    """Rounds of dials to this peer in a row in which no address worked."""
+    failure: Failure | None
+    """None: it worked, or was not tried."""
+
+
 @dataclass(slots=True)
 class Candidate:
     """A peer that is not us, with its addresses (oldest first) and its next dial."""
@@ -54,6 +77,7 @@ class Candidate:
     """It was connected in this run."""
     proven: set[Address] = field(default_factory=set)
     """Those that led to the peer, in this run, when they were dialled last."""
+    failed: dict[Address, Failure] = field(default_factory=dict)
 
     def add(self, address: Address, source: Source) -> None:
         self.addresses[address] = max(source, self.addresses.pop(address, source))
@@ -61,6 +85,7 @@ class Candidate:
             weakest = min(self.addresses, key=self.addresses.__getitem__)
             del self.addresses[weakest]
             self.proven.discard(weakest)
+            self.failed.pop(weakest, None)
 
     def ordered(self) -> list[Address]:
         """The most trusted first; among equals the newest."""
@@ -146,6 +171,15 @@ class Dialer:
             if candidate.proven
         }
 
+    def report(self) -> list[Dialled]:
+        """Every address of every candidate, with what came of dialling it last; the best candidates first."""
+        ranked = sorted(self._candidates.values(), key=lambda candidate: (-candidate.trust, candidate.peer))
+        return [
+            Dialled(c.peer, str(a), c.addresses[a].name.lower(), c.failures, c.failed.get(a))
+            for c in ranked
+            for a in c.ordered()
+        ]
+
     async def run(self, dial: Dial, connected: Collection[str], max_connections: int) -> None:
         """Dial for ever. `dial` connects to one address (with its peer id) or raises NetworkError."""
         async with trio.open_nursery() as nursery:
@@ -177,11 +211,13 @@ class Dialer:
                 except (NetworkError, trio.TooSlowError) as error:
                     self._counters.dial_failures += 1
                     candidate.proven.discard(address)
+                    candidate.failed[address] = _failure(error)
                     _log.debug("could not reach %s at %s: %s", candidate.peer, address, error)
                 else:
                     self.met(candidate.peer, trio.current_time())
                     candidate.add(address, Source.WORKED)
                     candidate.proven.add(address)
+                    candidate.failed.pop(address, None)
                     break
             else:
                 candidate.failures += 1
@@ -196,3 +232,9 @@ class Dialer:
             return LAST_RETRY
         away = sum(other.met and other.failures > 0 for other in self._candidates.values())
         return min(LAST_RETRY, max(LAST_RETRY_MET, float(away)))
+
+
+def _failure(error: NetworkError | trio.TooSlowError) -> Failure:
+    if isinstance(error, NetworkError):
+        return Failure(error.code, str(error), time.time())
+    return Failure("peer-timeout", f"no answer within {DIAL_SECONDS:.0f} s: the PC is off, or a firewall", time.time())

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import trio
-from zeroconf import IPVersion, ServiceInfo, ServiceListener, Zeroconf
+from zeroconf import IPVersion, RecordUpdate, RecordUpdateListener, ServiceInfo, ServiceListener, Zeroconf
 
 from learnae.errors import WireError
 from learnaed.network.addresses import Address, interface_hosts
@@ -28,6 +30,22 @@ _ANNOUNCE_EVERY = 30.0
 _MAX_RECORDS = 16
 
 Found = Callable[[list[Address]], None]
+
+
+@dataclass(slots=True)
+class MdnsFigures:
+    """What multicast DNS did and heard, for the doctor. Times are Unix time."""
+
+    interfaces: tuple[str, ...] = ()
+    """Addresses of the interfaces it uses now."""
+    announced: int = 0
+    own_heard: int = 0
+    """Own announcements that came back: the system passes multicast to us."""
+    others_heard: int = 0
+    """Answers of other programs and devices, learnae's or not."""
+    last_heard: float | None = None
+    error: str | None = None
+    """Why it does not work now."""
 
 
 def encode_txt(addresses: Iterable[Address]) -> bytes:
@@ -90,20 +108,47 @@ class _Listener(ServiceListener):
         """Nothing: who is gone is noticed by the connection, or by dials that fail."""
 
 
-async def discover(listening: list[Address], announced: Callable[[], list[Address]], found: Found) -> None:
+class _Ear(RecordUpdateListener):
+    """Counts what is heard at all. Runs in zeroconf's thread."""
+
+    def __init__(self, own: str, figures: MdnsFigures) -> None:
+        self._own = own
+        self._figures = figures
+
+    def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        if any(update.new.name == self._own for update in records):
+            self._figures.own_heard += 1
+        else:
+            self._figures.others_heard += 1
+        self._figures.last_heard = time.time()
+
+
+async def discover(
+    listening: list[Address],
+    announced: Callable[[], list[Address]],
+    found: Found,
+    figures: MdnsFigures | None = None,
+) -> None:
     """Announce `announced()` and report others to `found` until cancelled; survives interfaces coming and going."""
+    figures = figures or MdnsFigures()
     while True:
         hosts = multicast_hosts(listening)
+        figures.interfaces = tuple(hosts)
         if hosts:
             try:
-                await _on_interfaces(hosts, listening, announced, found)
+                await _on_interfaces(hosts, listening, announced, found, figures)
             except OSError as error:
+                figures.error = str(error)
                 _log.warning("mDNS does not work on %s (%s); trying again in 30 s", ", ".join(hosts), error)
         await trio.sleep(_ANNOUNCE_EVERY if not hosts else 1.0)
 
 
 async def _on_interfaces(
-    hosts: list[str], listening: list[Address], announced: Callable[[], list[Address]], found: Found
+    hosts: list[str],
+    listening: list[Address],
+    announced: Callable[[], list[Address]],
+    found: Found,
+    figures: MdnsFigures,
 ) -> None:
     """One zeroconf instance, for as long as the interfaces stay the same."""
     token = trio.lowlevel.current_trio_token()
@@ -127,10 +172,13 @@ async def _on_interfaces(
     try:
         zeroconf.registry.async_add(info)
         zeroconf.add_service_listener(SERVICE, _Listener(info.name, hand_over))
+        zeroconf.add_listener(_Ear(info.name, figures), None)
         started = trio.current_time()
         for moment in _announcements():
             await trio.sleep_until(started + moment)
             zeroconf.send(zeroconf.generate_service_broadcast(info, _TTL))
+            figures.announced += 1
+            figures.error = None
             if multicast_hosts(listening) != hosts:
                 _log.info("the network interfaces changed; announcing on the new ones")
                 return

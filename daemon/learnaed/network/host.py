@@ -32,7 +32,7 @@ from multiaddr import Multiaddr
 
 from learnae.errors import NetworkError
 from learnaed.network import patches
-from learnaed.network.addresses import Address
+from learnaed.network.addresses import Address, is_own
 from learnaed.network.pubsub import Deliver, Gossip
 from learnaed.network.settings import Counters, NetworkSettings, Traffic
 from learnaed.network.transport import MeteredStream, MeteredTCP
@@ -98,6 +98,8 @@ class GuardedSwarm(Swarm):
             muxed: Any = await self.upgrade_inbound_raw_conn(RawConnection(read_write_closer, False), maddr)
         finally:
             self._handshakes -= 1
+        remote = read_write_closer.get_remote_address()
+        self.counters.incoming += remote is not None and not is_own(remote[0])
         # The listener closes the socket when this returns.
         await muxed.event_closed.wait()
 
@@ -255,7 +257,10 @@ class Host:
             listener = self.swarm.listeners[str(Multiaddr(str(address)))]
         else:
             if address.port == 0:
-                raise NetworkError(f"cannot listen on {address}: no such interface, or no free port. Check --listen.")
+                raise NetworkError(
+                    f"cannot listen on {address}: no such interface, or no free port. Check --listen.",
+                    code="cannot-listen",
+                )
             _log.info("cannot listen on %s (is the port taken?); using any free port", address)
             return await self._listen(Address(address.kind, address.host, 0))
         return Address.parse(str(listener.get_addrs()[0]))

@@ -106,7 +106,7 @@ def install() -> None:
         return
     spec = find_spec("libp2p")
     if spec is None or spec.submodule_search_locations is None:
-        raise NetworkError("libp2p is not installed: pip install libp2p==0.8.1")
+        raise NetworkError("libp2p is not installed: pip install libp2p==0.8.1", code="libp2p-version")
     [root] = spec.submodule_search_locations
     for name in BARE:
         module = _BareModule(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -21,10 +21,11 @@ from learnae.peer import peer_id
 from learnaed.network import patches
 from learnaed.network.addresses import Address, expand
 from learnaed.network.bitswap import Bitswap, BitswapStatistics, BlockSource, Drop, Limits, Session
-from learnaed.network.dialer import Dialer, Source
-from learnaed.network.discovery import discover
+from learnaed.network.dialer import Dialer, Dialled, Source
+from learnaed.network.discovery import MdnsFigures, discover
 from learnaed.network.exchange import Exchange, Handler
 from learnaed.network.host import Host
+from learnaed.network.reasons import dial_error
 from learnaed.network.settings import Counters, NetworkSettings, NetworkStatistics, Traffic
 
 if TYPE_CHECKING:
@@ -34,6 +35,22 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OnMessage = Callable[[bytes, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkDiagnosis:
+    """What the network knows of its own troubles, for the doctor."""
+
+    wanted: tuple[str, ...]
+    """The listen addresses of the settings."""
+    bound: tuple[str, ...]
+    """Those that it listens on, in the same order: another port where the wanted one is taken."""
+    announced: tuple[str, ...]
+    dials: tuple[Dialled, ...]
+    connected: tuple[str, ...]
+    incoming: int
+    mdns: MdnsFigures | None
+    """None: mDNS is switched off."""
 
 
 class Network:
@@ -73,6 +90,7 @@ class Network:
         self._host: Host | None = None
         self.peer_id = peer_id(bytes(SigningKey(private_key).verify_key))
         self._dialer = Dialer(self.peer_id, self._counters)
+        self._mdns = MdnsFigures()
         self._given = settings.peer_addresses()
         self._remembered = [address for address in map(_parsed, remembered) if address is not None]
 
@@ -113,7 +131,7 @@ class Network:
                 if not started:
                     raise _innermost(error) from None
                 self._counters.host_restarts += 1
-                _log.error("the libp2p host failed and is restarted: %r", error, exc_info=error)
+                _log.error("[defect] the libp2p host failed and is restarted: %r", error, exc_info=error)
             if trio.current_time() - began > 60.0:
                 pause = 0.1
             await trio.sleep(pause)
@@ -138,7 +156,7 @@ class Network:
                 nursery.start_soon(self._bitswap.run)
                 nursery.start_soon(self._dialer.run, self._dial, host.connected, self._settings.max_connections)
                 if self._settings.mdns:
-                    nursery.start_soon(discover, self._listen, self._announced, self._discovered)
+                    nursery.start_soon(discover, self._listen, self._announced, self._discovered, self._mdns)
                 ready()
                 await trio.sleep_forever()
         finally:
@@ -165,7 +183,7 @@ class Network:
         try:
             await host.swarm.dial_addr(Multiaddr(str(address)), ID.from_base58(str(address.peer)))
         except (BaseLibp2pError, OSError, ValueError) as error:
-            raise NetworkError(str(error.__cause__ or error)) from error
+            raise dial_error(error) from error
 
     def _discovered(self, addresses: list[Address]) -> None:
         self._counters.discovered += 1
@@ -210,7 +228,8 @@ class Network:
         if len(data) > self._settings.max_message:
             raise NetworkError(
                 f"a message of {len(data)} bytes on {topic}, where {self._settings.max_message} are the limit: "
-                "announce it and let others request it"
+                "announce it and let others request it",
+                code="defect",
             )
         if self._host is not None:
             await self._host.gossip.publish(topic, data)
@@ -281,6 +300,18 @@ class Network:
     def block_statistics(self) -> BitswapStatistics:
         """Totals of Bitswap."""
         return self._bitswap.statistics()
+
+    def diagnosis(self) -> NetworkDiagnosis:
+        """Why this node might not be reached, or not reach others."""
+        return NetworkDiagnosis(
+            wanted=tuple(map(str, self._listen)),
+            bound=tuple(map(str, self._bound)),
+            announced=self.addresses,
+            dials=tuple(self._dialer.report()),
+            connected=tuple(sorted(self.connected())),
+            incoming=self._counters.incoming,
+            mdns=replace(self._mdns) if self._settings.mdns else None,
+        )
 
     def statistics(self) -> NetworkStatistics:
         """Figures for the status endpoint."""

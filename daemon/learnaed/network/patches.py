@@ -58,16 +58,26 @@ def check() -> None:
         found = "none"
     remedy = f"Install the version that learnae is tested with: pip install libp2p=={SUPPORTED}"
     if found != SUPPORTED:
-        raise NetworkError(f"learnae needs libp2p {SUPPORTED} and found {found}, whose internals may differ. {remedy}")
+        raise NetworkError(
+            f"learnae needs libp2p {SUPPORTED} and found {found}, whose internals may differ. {remedy}",
+            code="libp2p-version",
+        )
     if not hasattr(multiselect_communicator, "read_delim"):
-        raise NetworkError(f"libp2p's read_delim is not where it was: this is not {SUPPORTED}. {remedy}")
+        raise NetworkError(
+            f"libp2p's read_delim is not where it was: this is not {SUPPORTED}. {remedy}", code="libp2p-version"
+        )
     if not all(hasattr(module, "env_to_send_in_RPC") for module in (gossipsub, pubsub)):
-        raise NetworkError(f"libp2p's env_to_send_in_RPC is not where it was: this is not {SUPPORTED}. {remedy}")
+        raise NetworkError(
+            f"libp2p's env_to_send_in_RPC is not where it was: this is not {SUPPORTED}. {remedy}", code="libp2p-version"
+        )
     attributes = {"stream_buffers", "send_window"}  # of instances
     for owner, names in _PATCHED.items():
         for name in names:
             if name not in attributes and not hasattr(owner, name):
-                raise NetworkError(f"libp2p's {owner.__name__}.{name} is missing: this is not {SUPPORTED}. {remedy}")
+                raise NetworkError(
+                    f"libp2p's {owner.__name__}.{name} is missing: this is not {SUPPORTED}. {remedy}",
+                    code="libp2p-version",
+                )
 
 
 def apply() -> None:

@@ -42,11 +42,16 @@ class NetworkSettings:
             ConfigError: an address that cannot be used.
         """
         if not self.listen:
-            raise ConfigError("no listen address was given: leave --listen out, or pass /ip4/0.0.0.0/tcp/4117")
+            raise ConfigError(
+                "no listen address was given: leave --listen out, or pass /ip4/0.0.0.0/tcp/4117", code="bad-address"
+            )
         found = [_parse(text, "--listen") for text in self.listen]
         for address in found:
             if address.kind not in ("ip4", "ip6"):
-                raise ConfigError(f"--listen {address}: listening needs an IP address such as /ip4/0.0.0.0/tcp/4117")
+                raise ConfigError(
+                    f"--listen {address}: listening needs an IP address such as /ip4/0.0.0.0/tcp/4117",
+                    code="bad-address",
+                )
         return found
 
     def peer_addresses(self) -> list[Address]:
@@ -61,10 +66,14 @@ class NetworkSettings:
                 raise ConfigError(
                     f"--peer {address}: the address does not say which peer is there, so it cannot be told from an "
                     "impostor. Append /p2p/PEER-ID: the other node prints its full address when it starts, and "
-                    "`learnae status` shows it there."
+                    "`learnae status` shows it there.",
+                    code="bad-address",
                 )
             if not address.dialable:
-                raise ConfigError(f"--peer {address}: nobody can be dialled there; give the other node's own address")
+                raise ConfigError(
+                    f"--peer {address}: nobody can be dialled there; give the other node's own address",
+                    code="bad-address",
+                )
         return found
 
 
@@ -72,7 +81,7 @@ def _parse(text: str, option: str) -> Address:
     try:
         return Address.parse(text)
     except WireError as error:
-        raise ConfigError(f"{option} {text}: {error}. {_REMEDIES[option]}") from error
+        raise ConfigError(f"{option} {text}: {error}. {_REMEDIES[option]}", code="bad-address") from error
 
 
 _REMEDIES = {
@@ -98,6 +107,8 @@ class Counters:
     requests_served: int = 0
     dials: int = 0
     dial_failures: int = 0
+    incoming: int = 0
+    """Connections that came in from other machines."""
     discovered: int = 0
     host_restarts: int = 0
     dropped: Counter[str] = field(default_factory=Counter)

@@ -207,7 +207,7 @@ class Archive:
         """
         kept = self.find(text)
         if not self._store.unpin(from_text(text) if kept is None else kept.manifest.weights, USER):
-            raise StoreError(f"{text} is not pinned here: `learnae snapshots` lists what is")
+            raise StoreError(f"{text} is not pinned here: `learnae snapshots` lists what is", code="not-pinned")
 
     # --- what is here
 
@@ -248,9 +248,11 @@ class Archive:
         try:
             yield from self._blocks(root)
         except unixfs.MissingBlock as error:
-            raise StoreError(f"a block of {to_text(root)} is missing: {to_text(error.cid)}") from error
+            raise StoreError(
+                f"a block of {to_text(root)} is missing: {to_text(error.cid)}", code="snapshot-damaged"
+            ) from error
         except WireError as error:
-            raise StoreError(f"{to_text(root)} is neither a cut nor a snapshot: {error}") from error
+            raise StoreError(f"{to_text(root)} is neither a cut nor a snapshot: {error}", code="not-a-cut") from error
 
     def _blocks(self, root: bytes) -> Iterator[tuple[bytes, bytes]]:
         if codec_of(root) == DAG_CBOR:

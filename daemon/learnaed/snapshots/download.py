@@ -253,7 +253,9 @@ class Download:
                     raise WireError(f"a leaf of {size} bytes, where {step.size} were promised")
             self._check(unixfs.read(self._cid, self._store.get), self._size)
         except unixfs.MissingBlock as error:
-            raise NetworkError("a block of the snapshot was damaged on the disk; it is fetched again") from error
+            raise NetworkError(
+                "a block of the snapshot was damaged on the disk; it is fetched again", code="snapshot-damaged"
+            ) from error
         except (StoreError, WireError) as error:
             raise _Unfit(f"what the peers call a snapshot is none of this model: {error}") from error
 

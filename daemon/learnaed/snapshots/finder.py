@@ -71,19 +71,24 @@ class Finder:
         """
         cid = from_text(text)
         if codec_of(cid) != DAG_CBOR:
-            raise WireError(f"{text} is no cut: `learnae snapshots` shows the CIDs of cuts, which begin with 'bafyrei'")
+            raise WireError(
+                f"{text} is no cut: `learnae snapshots` shows the CIDs of cuts, which begin with 'bafyrei'",
+                code="not-a-cut",
+            )
         data = await self._manifest(cid)
         try:
             manifest = Manifest.decode(data)
         except WireError as error:
-            raise WireError(f"{text} is no cut of a swarm, but something else: {error}") from error
+            raise WireError(f"{text} is no cut of a swarm, but something else: {error}", code="not-a-cut") from error
         lease = await trio.to_thread.run_sync(self._shelf.store.lease, manifest.weights)
         complete = False
         try:
             if not await trio.to_thread.run_sync(self._shelf.has, manifest.weights):
                 await self._weights(manifest)
             if not await trio.to_thread.run_sync(self._shelf.add, manifest.weights):
-                raise StoreError(f"the snapshot of the cut {text} cannot be kept: the log says why")
+                raise StoreError(
+                    f"the snapshot of the cut {text} cannot be kept: the log says why", code="snapshots-full"
+                )
             await trio.to_thread.run_sync(keep, data)
             complete = True
         finally:
@@ -106,7 +111,8 @@ class Finder:
         if node is None:
             raise NetworkError(
                 f"nobody has the cut {to_text(cid)}: neither this disk nor {len(self._network.connected())} peers. "
-                "Connect to a peer or to an IPFS node that has it (--peer, --ipfs)"
+                "Connect to a peer or to an IPFS node that has it (--peer, --ipfs)",
+                code="cut-not-found",
             )
         return await node.read(cid, _IPFS_SECONDS)
 

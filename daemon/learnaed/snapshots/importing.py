@@ -83,7 +83,9 @@ class Importer:
         """
         try:
             if not path.is_absolute() or not path.is_file():
-                raise StoreError(f"{path} is no file that the daemon can read: give the whole path of one")
+                raise StoreError(
+                    f"{path} is no file that the daemon can read: give the whole path of one", code="file-unreadable"
+                )
             size = path.stat().st_size
             with path.open("rb") as file, self._store.lease(size=size) as lease:
 
@@ -100,9 +102,9 @@ class Importer:
                 finally:
                     self._progress = None
         except WireError as error:
-            raise WireError(f"{path} cannot be imported: {error}") from error
+            raise WireError(f"{path} cannot be imported: {error}", code="import-refused") from error
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+            raise StoreError(f"{path} cannot be read: {error.strerror}", code="file-unreadable") from error
 
     def _take(self, file: IO[bytes], lease: Lease, check: Check) -> Imported:
         beginning = file.read(9)
@@ -149,7 +151,9 @@ class Importer:
         except StoreError as error:
             raise WireError(f"it holds no snapshot of a swarm: {error}") from error
         except unixfs.MissingBlock as error:
-            raise StoreError(f"the block {to_text(error.cid)} was damaged on the disk: import it again") from error
+            raise StoreError(
+                f"the block {to_text(error.cid)} was damaged on the disk: import it again", code="snapshot-damaged"
+            ) from error
 
 
 class _Wanted:

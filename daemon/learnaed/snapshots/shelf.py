@@ -151,6 +151,6 @@ def check_fit(layout: Layout, leaves: Iterator[bytes], size: int) -> None:
     """
     exponents, _ = read_header(leaves, layout)
     if size != len(header(layout, exponents)) + 4 * layout.size:
-        raise StoreError("it has more or fewer weights than the model")
+        raise StoreError("it has more or fewer weights than the model", code="snapshot-foreign")
     if any(exponent not in _EXPONENTS for exponent in exponents):
-        raise StoreError("its units are out of range")
+        raise StoreError("its units are out of range", code="snapshot-foreign")

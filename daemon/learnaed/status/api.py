@@ -74,6 +74,9 @@ def build(source: StatusSource, access: Access, figures: Callable[[], dict[str, 
         rows = source.history.rows(number(request, "since", 0.0, 1e12) or 0.0)
         return JSONResponse({"every": source.history.every, "rows": [asdict(row) for row in rows]})
 
+    async def doctor(request: Request) -> Response:
+        return JSONResponse(source.diagnosis())
+
     async def snapshots(request: Request) -> Response:
         return JSONResponse(await source.snapshots())
 
@@ -149,6 +152,7 @@ def build(source: StatusSource, access: Access, figures: Callable[[], dict[str, 
             Route("/api/updates", updates),
             Route("/api/history", history),
             Route("/api/events", events.answer),
+            Route("/api/doctor", doctor),
             Route("/api/snapshots", snapshots),
             post("/api/snapshots/{cid}/pin", pin),
             post("/api/snapshots/{cid}/unpin", unpin),

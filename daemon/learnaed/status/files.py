@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from learnae.errors import StoreError
+from learnae.errors import StoreError, disk_code
 from learnae.home import STATUS_FILE, TOKEN_FILE
 
 
@@ -54,5 +54,6 @@ def write_private(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StoreError(
-            f"{path} cannot be written: {error.strerror}. Check that the disk has room and that the directory is yours."
+            f"{path} cannot be written: {error.strerror}. Check that the disk has room and the directory is yours.",
+            code=disk_code(error, "file-unwritable"),
         ) from error

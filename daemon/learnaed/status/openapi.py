@@ -107,6 +107,11 @@ def description() -> Schema:
             "/api/peers": _read(
                 "peers", "The other nodes on the topic", _answer("One object each.", rows("Peers.", named("Peer")))
             ),
+            "/api/doctor": _read(
+                "doctor",
+                "What the daemon knows of its own troubles\nFor `learnae doctor`; docs/doctor.md tells what is in it.",
+                _answer("Facts.", {"type": "object"}),
+            ),
             "/api/updates": _read(
                 "updates",
                 "The updates that are held here\nThose above the pruned part of the log, newest first.",

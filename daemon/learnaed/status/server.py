@@ -125,7 +125,8 @@ def _listen(bind: str, port: int) -> socket.socket:
     if bind not in LOOPBACK:
         raise ConfigError(
             f"the status endpoint cannot listen on {bind}: it steers the daemon, so other machines must not reach it. "
-            f"Use {' or '.join(LOOPBACK)}, and an SSH tunnel to watch from elsewhere."
+            f"Use {' or '.join(LOOPBACK)}, and an SSH tunnel to watch from elsewhere.",
+            code="status-address",
         )
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     ports = range(port, min(port + PORT_TRIES, 65536)) if port else (0,)
@@ -144,5 +145,6 @@ def _listen(bind: str, port: int) -> socket.socket:
             return listener
     raise ConfigError(
         f"no port from {ports[0]} to {ports[-1]} is free on {bind} for the status endpoint. "
-        "Say --status-port with another one, or 0 for any."
+        "Say --status-port with another one, or 0 for any.",
+        code="status-port",
     )

@@ -22,6 +22,9 @@ class StatusSource(Protocol):
     def peers(self) -> list[dict[str, Any]]:
         """One entry per known peer, ready for JSON."""
 
+    def diagnosis(self) -> dict[str, Any]:
+        """What the node knows of its own troubles, ready for JSON."""
+
     def healthy(self) -> tuple[bool, str]:
         """Whether the node does its work, and a line that says why or why not."""
 

@@ -27,6 +27,8 @@ log = logs.get("store")
 class DamagedStore(StoreError):
     """The file is no longer a sound database. `set_aside` and a new one are what helps."""
 
+    code = "database-damaged"
+
     def __init__(self, path: Path, why: object) -> None:
         super().__init__(
             f"the database {path} is damaged ({why}): a new one must take its place, and the swarm's updates come back "
@@ -38,6 +40,8 @@ class DamagedStore(StoreError):
 
 class IncompleteUpdate(StoreError):
     """An update cannot be stored, because parts of its payload are missing. Waiting does not help."""
+
+    code = "update-incomplete"
 
 
 class Database:
@@ -100,7 +104,8 @@ class Database:
         if version > len(MIGRATIONS):
             raise StoreError(
                 f"{self._path} was written by a newer learnae (schema {version}, this one knows {len(MIGRATIONS)}): "
-                "update learnae, or use another --profile"
+                "update learnae, or use another --profile",
+                code="database-newer",
             )
         dropped = self._db.execute("SELECT count(*) FROM updates").fetchone()[0] if version in _FOREIGN else 0
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
@@ -154,5 +159,6 @@ class Database:
                 raise DamagedStore(self._path, error) from error
             raise StoreError(
                 f"cannot use the database {self._path}: {error}; check that the disk is not full and that the file is "
-                "writable; nothing stored before is lost"
+                "writable; nothing stored before is lost",
+                code="disk-full" if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL else "database-unwritable",
             ) from error

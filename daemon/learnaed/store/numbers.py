@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from learnae.errors import StoreError
+from learnae.errors import StoreError, disk_code
 from learnaed import durable, logs
 
 log = logs.get("store")
@@ -43,6 +43,7 @@ class Numbers:
         except OSError as error:
             raise StoreError(
                 f"{self._path} cannot be written: {error.strerror}; check that the disk is not full and that the file "
-                "is writable; nothing stored before is lost"
+                "is writable; nothing stored before is lost",
+                code=disk_code(error, "file-unwritable"),
             ) from error
         self._taken = taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from learnae.errors import StoreError
+from learnae.errors import StoreError, disk_code
 from learnaed.store.database import DamagedStore
 from learnaed.store.store import Store
 
@@ -24,8 +24,8 @@ def open_store(path: Path, author: bytes, notify: Callable[[str, str], None]) ->
         aside = set_aside(path)
         notify(
             "error",
-            f"the database {path} is damaged ({error.why}) and was moved to {aside.name}. A new one is begun: the "
-            "swarm's updates come back from the peers, and no number of an own update is used again",
+            f"[{error.code}] the database {path} is damaged ({error.why}) and was moved to {aside.name}. A new one is "
+            "begun: the swarm's updates come back from the peers, and no number of an own update is used again",
         )
         return Store(path, author)
 
@@ -45,6 +45,7 @@ def set_aside(path: Path) -> Path:
                 old.replace(new)
     except OSError as error:
         raise StoreError(
-            f"the damaged database {path} cannot be moved aside: {error.strerror}; move it away by hand"
+            f"the damaged database {path} cannot be moved aside: {error.strerror}; move it away by hand",
+            code=disk_code(error, "file-unwritable"),
         ) from error
     return aside

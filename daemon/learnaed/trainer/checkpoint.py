@@ -46,7 +46,8 @@ def save_checkpoint(directory: Path, learner: Learner, books: Books) -> None:
             draft.unlink()
         raise StoreError(
             f"the trainer's state cannot be saved to {path}: {error}. Make room on the disk; training goes on from the "
-            "last state that was saved"
+            "last state that was saved",
+            code="state-unwritable",
         ) from error
 
 
@@ -72,7 +73,8 @@ def load_checkpoint(directory: Path, learner: Learner) -> Books | None:
             if written != FORMAT:
                 raise LearnerError(
                     f"the trainer's state in {path} is in format {written}, which another version of learnae wrote; "
-                    f"this one uses format {FORMAT}. The model is rebuilt from the updates in the ledger"
+                    f"this one uses format {FORMAT}. The model is rebuilt from the updates in the ledger",
+                    code="state-damaged",
                 )
             if about["genesis"] != learner.genesis_digest.hex():
                 return None
@@ -80,7 +82,8 @@ def load_checkpoint(directory: Path, learner: Learner) -> Books | None:
         books = Books.from_wire(cbor2.loads(arrays.pop(_BOOKS).tobytes()))
     except (OSError, SafetensorError, cbor2.CBORError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise LearnerError(
-            f"the trainer's state in {path} is damaged ({error}); the model is rebuilt from the updates in the ledger"
+            f"the trainer's state in {path} is damaged ({error}); the model is rebuilt from the updates in the ledger",
+            code="state-damaged",
         ) from error
     learner.load_state(arrays)
     return books

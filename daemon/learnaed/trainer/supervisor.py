@@ -254,7 +254,7 @@ class Trainer:
                     self._error = message.message
                     for line in message.traceback.splitlines():
                         log.error(line)
-                    fatal = TaskError(message.message) if message.fatal else None
+                    fatal = TaskError(message.message, code=message.code) if message.fatal else None
                 await self._hear(message)
         return fatal
 

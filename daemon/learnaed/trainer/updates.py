@@ -177,7 +177,9 @@ class Updates:
         self._cut = None
         try:
             if not sound:
-                raise StoreError("a cut cannot be taken: the stored payload of an update is damaged")
+                raise StoreError(
+                    "a cut cannot be taken: the stored payload of an update is damaged", code="snapshot-damaged"
+                )
             root = snapshot.write(self._blocks, copy.pieces())
             self._send(protocol.CutTaken(message.index, message.token, root.cid, root.size))
         except StoreError as error:

@@ -314,7 +314,8 @@ def main() -> int:
             raise
         except BaseException as error:
             fatal = isinstance(error, (ConfigError, TaskError, LayoutError))
-            pipe.send(protocol.Failed(*_explained(error, setup.task), fatal=fatal))
+            code = error.code if isinstance(error, LearnaeError) else "task-failed"
+            pipe.send(protocol.Failed(*_explained(error, setup.task), fatal, code))
             return 1
     except EOFError:
         return 0

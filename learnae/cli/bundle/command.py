@@ -11,7 +11,7 @@ import click
 
 from learnae.cli.bundle.collection import collect, secrets
 from learnae.cli.bundle.redaction import Redactor
-from learnae.errors import StoreError
+from learnae.errors import StoreError, disk_code
 from learnae.home import default_home
 
 
@@ -41,7 +41,9 @@ def bundle(file: Path | None, home: Path | None, addresses: bool) -> None:
             for name, data in found:
                 archive.writestr(name, data)
     except OSError as error:
-        raise StoreError(f"{file} cannot be written: {error.strerror}. Name another FILE.") from error
+        raise StoreError(
+            f"{file} cannot be written: {error.strerror}. Name another FILE.", code=disk_code(error, "file-unwritable")
+        ) from error
     for name, data in found:
         click.echo(f"{len(data):>10}  {name}")
     click.echo(f"wrote {file}: look into it before you hand it on")

@@ -55,7 +55,10 @@ class Redactor:
     def check(self, name: str, data: bytes) -> None:
         """Raise `StoreError` if a secret is in there in spite of all: then nothing is written."""
         if any(form.encode() in data for form in self._forms):
-            raise StoreError(f"{name} would hold a secret of this node, so no bundle was written. Report this, please.")
+            raise StoreError(
+                f"{name} would hold a secret of this node, so no bundle was written. Report this, please.",
+                code="defect",
+            )
 
     def statistics(self) -> RedactionStatistics:
         """Totals."""

@@ -48,7 +48,9 @@ async def compare(command: Sequence[str], task: str, skew: float, seed: int, ste
         )
         if result.returncode != 0:
             tail = "\n".join(result.stderr.decode(errors="replace").splitlines()[-5:])
-            raise TrainerError(f"training alone failed with exit code {result.returncode}:\n{tail}")
+            raise TrainerError(
+                f"training alone failed with exit code {result.returncode}:\n{tail}", code="trainer-failed"
+            )
         answer = json.loads(result.stdout)
         weights = int(answer["weights"])
         for shard, accuracy in zip(shards, answer["accuracies"], strict=True):

@@ -51,7 +51,10 @@ def run(options: Options) -> int:
         ConfigError: the report could not be written where it is wanted; found out before, not after.
     """
     if options.report is not None and not options.report.absolute().parent.is_dir():
-        raise ConfigError(f"{options.report} cannot be written: its directory does not exist. Create it first.")
+        raise ConfigError(
+            f"{options.report} cannot be written: its directory does not exist. Create it first.",
+            code="file-unwritable",
+        )
     return trio.run(_run_until_signal, options)
 
 

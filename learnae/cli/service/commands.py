@@ -92,7 +92,8 @@ def _check(home: Path) -> None:
     except ConfigError as error:
         hint = f" ({', '.join(sorted(variables))} here is not known to a service.)" if variables else ""
         raise ConfigError(
-            f"a service takes all from {home / FILE_NAME}: {error} Write it there with `learnae config set`.{hint}"
+            f"a service takes all from {home / FILE_NAME}: {error} Write it there with `learnae config set`.{hint}",
+            code=error.code,
         ) from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from learnae.cli.service import unit
-from learnae.errors import DaemonError
+from learnae.errors import DaemonError, disk_code
 
 _SECONDS = 60.0
 
@@ -56,11 +56,15 @@ def manager() -> Manager:
     if sys.platform == "darwin":
         return Launchd()
     if sys.platform == "win32":
-        raise DaemonError("Windows has scheduled tasks for this: `learnae service install --print` shows the command.")
+        raise DaemonError(
+            "Windows has scheduled tasks for this: `learnae service install --print` shows the command.",
+            code="no-service-manager",
+        )
     if shutil.which("systemctl") is None:
         raise DaemonError(
             "there is no systemctl here, so no service can be installed: have your init system run `learnaed run` "
-            "as your user; `learnae service install --print` shows a unit to start from."
+            "as your user; `learnae service install --print` shows a unit to start from.",
+            code="no-service-manager",
         )
     return Systemd()
 
@@ -140,7 +144,10 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise DaemonError(f"{path} cannot be written: {error.strerror}. Check its directory's permissions.") from error
+        raise DaemonError(
+            f"{path} cannot be written: {error.strerror}. Check its directory's permissions.",
+            code=disk_code(error, "service-refused"),
+        ) from error
 
 
 def _tell(*command: str) -> None:
@@ -149,7 +156,8 @@ def _tell(*command: str) -> None:
         said = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
         raise DaemonError(
             f"`{' '.join(command)}` failed: {said}. Without a session of your own (over su, or in a container) there "
-            "is no service manager to talk to: log in as the user whose service it is to be."
+            "is no service manager to talk to: log in as the user whose service it is to be.",
+            code="service-refused",
         )
 
 
@@ -161,4 +169,6 @@ def _run(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DaemonError(f"`{' '.join(command)}` cannot be run: {error}. Check that your session works.") from error
+        raise DaemonError(
+            f"`{' '.join(command)}` cannot be run: {error}. Check that your session works.", code="service-refused"
+        ) from error
