@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from learnaed.driver import Driver
 from learnaed.identity import load_identity
 from learnaed.ipfs import IpfsPinning
 from learnaed.library import Library
+from learnaed.limits import Enforcer, Look, Sensors, Warden
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
@@ -112,10 +114,12 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             hear=driver.hear_trainer,
             lost=driver.lost_trainer,
         )
+        warden = _warden(config, profile, blocks, network, trainer, driver, messages)
+        driver.out_of_memory = warden.out_of_memory
         library = Library(store, shelf)
         Service(coordinator, store, library).register(network)
         network.serve_blocks(library)
-        node = Node(config, profile, coordinator, driver, network, store, shelf, trainer, catalogue, messages)
+        node = Node(config, profile, coordinator, driver, network, store, shelf, trainer, catalogue, messages, warden)
 
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, node, driver)
@@ -134,6 +138,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
                     starting.cancel_scope.cancel()
             nursery.start_soon(trainer.run)
             nursery.start_soon(driver.run)
+            nursery.start_soon(warden.run)
             nursery.start_soon(_remember_peers, network, store)
 
             await driver.left.wait()
@@ -152,6 +157,32 @@ def _pinning(
     return IpfsPinning(archive, profile / "ipfs.json", messages.add, address, lambda: network.addresses)
 
 
+def _warden(
+    config: Config,
+    profile: Path,
+    blocks: BlockStore,
+    network: Network,
+    trainer: Trainer,
+    driver: Driver,
+    messages: Messages,
+) -> Warden:
+    enforcer = Enforcer(network, trainer, blocks, config.snapshot_cap, config.torch_threads)
+    sensors = Sensors(profile, blocks.blocks.directory, lambda: blocks.statistics().bytes)
+
+    async def look(idle_wanted: bool) -> Look:
+        pid = trainer.statistics().pid
+        return await trio.to_thread.run_sync(partial(sensors.look, pid, idle_wanted=idle_wanted))
+
+    return Warden(
+        config.limits,
+        look=look,
+        post=driver.post,
+        notify=messages.add,
+        enforcer=enforcer,
+        paused=config.paused,
+    )
+
+
 def _setup(config: Config, profile: Path, author: bytes, blocks: BlockStore) -> Setup:
     return Setup(
         author=author,
@@ -164,6 +195,7 @@ def _setup(config: Config, profile: Path, author: bytes, blocks: BlockStore) -> 
         threads=config.torch_threads,
         directory=str(profile / "trainer"),
         blocks=str(blocks.blocks.directory),
+        gpu=config.limits.gpu,
     )
 
 

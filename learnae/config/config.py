@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from learnae.config.parsers import parse
-from learnae.config.sources import FILE_NAME, first_path, from_environment, from_file, from_flags
+from learnae.config.sources import FILE_NAME, LIMITS, chosen_limits, first_path, from_environment, from_file, from_flags
 from learnae.errors import ConfigError
 from learnae.home import default_home
+from learnae.limits import Limits
 from learnae.tasks import BUILT_IN
 
 _MISSING = {
@@ -49,6 +50,7 @@ class Config:
         log_level: "debug", "info", "warning" or "error".
         config: the TOML file that was read, if any.
         torch_threads: threads of one training step. None: torch's own choice (all cores).
+        limits: what the node may take of this PC, and when; `[limits]` in the file, LEARNAE_LIMITS_..., `--limit`.
 
     Raises:
         ConfigError: a value is missing or not valid; says which, why, and what to write instead.
@@ -75,6 +77,7 @@ class Config:
     log_level: str = "info"
     config: Path | None = None
     torch_threads: int | None = None
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -102,11 +105,11 @@ class Config:
             ConfigError: a value is not valid (the message names where it came from), the file cannot be
                 read, or the file has a key that is not a setting (the message names the nearest one).
         """
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls) if field.name != LIMITS]
         layers = [from_flags(flags), from_environment(names, environment)]
         home = first_path(layers, "home") or default_home()
         layers.append(from_file(names, first_path(layers, "config"), Path(home)))
-        values: dict[str, Any] = {"home": home}
+        values: dict[str, Any] = {"home": home, LIMITS: Limits().changed(chosen_limits(layers))}
         for field in fields(cls):
             for layer in layers:
                 if field.name in layer:
