@@ -56,7 +56,8 @@ class Limits:
         """
         values: dict[str, Any] = {}
         for name, (source, value) in changes.items():
-            values[known(name, source)] = parse(name, value, source)
+            known(name, source)
+            values[name] = parse(name, value, source)
         return replace(self, **values)
 
     def texts(self) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def _battery(value: object) -> str:
 
 
 def _bytes(value: object) -> int | None:
-    match = re.fullmatch(r"(\d{1,15})\s*(?:([kMGT])(i?))?B?", str(value).strip())
+    match = re.fullmatch(r"(\d{1,19})\s*(?:([kMGT])(i?))?B?", str(value).strip())
     if match is None or isinstance(value, bool):
         return None
     return int(match[1]) * (1024 if match[3] else 1000) ** " kMGT".index(match[2] or " ")

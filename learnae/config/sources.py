@@ -32,8 +32,9 @@ def first_path(layers: list[Layer], name: str) -> Path | None:
 
 
 def flag(name: str) -> str:
-    """How the setting of this field is called on the command line: "from" cannot be a field's name."""
-    return "--from" if name == "start" else f"--{name.replace('_', '-')}"
+    """How the setting of this field is called on the command line: "from" cannot be a field's name, and each limit is
+    given for itself."""
+    return {"start": "--from", LIMITS: "--limit"}.get(name, f"--{name.replace('_', '-')}")
 
 
 def from_flags(flags: Mapping[str, object]) -> Layer:
