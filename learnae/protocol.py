@@ -39,6 +39,16 @@ class Setup:
     """Where its state lies."""
     blocks: str
     """Where the blocks of snapshots lie; the daemon's, which sees to it that none goes while it is needed."""
+    cpu: float | None = None
+    """This and what follows: see `SetLimits`."""
+    nice: int = 10
+    gpu: bool = True
+    ram: int | None = None
+
+    @property
+    def limits(self) -> SetLimits:
+        """What the process may use from the start."""
+        return SetLimits(self.cpu, self.threads, self.nice, self.gpu, self.ram)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,20 @@ class SetShare:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLimits:
+    """What the process may use from now on; None is no limit."""
+
+    cpu: float | None
+    """Part of all cores, 0 to 1, that it and the daemon may use together."""
+    threads: int | None
+    nice: int
+    gpu: bool
+    """Cannot change any more once the process runs."""
+    ram: int | None
+    """Bytes of memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluate:
     """Evaluate and report now; sent when everything was handed over."""
 
@@ -245,12 +269,16 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The task cannot go on; `fatal` if starting again cannot help. `code`: of the error, see `learnae.errors`."""
+    """The task cannot go on; `fatal` if starting again cannot help, `memory` if it needed more than it may have.
+
+    `code`: of the error, see `learnae.errors`.
+    """
 
     message: str
     traceback: str
     fatal: bool
     code: str = "task-failed"
+    memory: bool = False
 
 
 TrainerMessage: TypeAlias = (
@@ -265,6 +293,7 @@ TrainerMessage: TypeAlias = (
     | Load
     | SetMode
     | SetShare
+    | SetLimits
     | Evaluate
     | Stop
     | Hello

@@ -28,6 +28,7 @@ from learnaed.feed import Feed
 from learnaed.identity import load_identity
 from learnaed.ipfs import IpfsNode, IpfsPinning
 from learnaed.library import Library
+from learnaed.limits import Enforcer, Look, Sensors, Warden
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
@@ -128,10 +129,12 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             hear=driver.hear_trainer,
             lost=driver.lost_trainer,
         )
+        warden = _warden(config, profile, blocks, network, trainer, driver, messages)
+        driver.out_of_memory = warden.out_of_memory
         library = Library(store, shelf)
         Service(coordinator, store, library).register(network)
         network.serve_blocks(library)
-        node = Node(config, profile, coordinator, driver, network, store, shelf, trainer, catalogue, messages)
+        node = Node(config, profile, coordinator, driver, network, store, shelf, trainer, catalogue, messages, warden)
 
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, node, driver)
@@ -152,6 +155,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             nursery.start_soon(trainer.run)
             nursery.start_soon(driver.run)
             nursery.start_soon(keeper.run)
+            nursery.start_soon(warden.run)
             nursery.start_soon(_remember_peers, network, store)
             nursery.start_soon(node.watch)
 
@@ -185,6 +189,32 @@ def _node_of(pinning: IpfsPinning | None) -> IpfsNode | None:
     return pinning.node if pinning is not None else None
 
 
+def _warden(
+    config: Config,
+    profile: Path,
+    blocks: BlockStore,
+    network: Network,
+    trainer: Trainer,
+    driver: Driver,
+    messages: Messages,
+) -> Warden:
+    enforcer = Enforcer(network, trainer, blocks, config.snapshot_cap, config.torch_threads)
+    sensors = Sensors(profile, blocks.blocks.directory, lambda: blocks.statistics().bytes)
+
+    async def look(idle_wanted: bool) -> Look:
+        pid = trainer.statistics().pid
+        return await trio.to_thread.run_sync(partial(sensors.look, pid, idle_wanted=idle_wanted))
+
+    return Warden(
+        config.limits,
+        look=look,
+        post=driver.post,
+        notify=messages.add,
+        enforcer=enforcer,
+        paused=config.paused,
+    )
+
+
 def _setup(config: Config, profile: Path, author: bytes, blocks: BlockStore) -> Setup:
     return Setup(
         author=author,
@@ -197,6 +227,7 @@ def _setup(config: Config, profile: Path, author: bytes, blocks: BlockStore) -> 
         threads=config.torch_threads,
         directory=str(profile / "trainer"),
         blocks=str(blocks.blocks.directory),
+        gpu=config.limits.gpu,
     )
 
 

@@ -91,6 +91,8 @@ class Driver:
         self.final_report = trio.Event()
         self.left = trio.Event()
         self.rounds = 0
+        self.out_of_memory: Callable[[str], None] = partial(notify, "error")
+        """Told when the trainer ends because it needed more memory than it may have."""
         self._coordinator = coordinator
         self._store = store
         self._shelf = shelf
@@ -179,6 +181,8 @@ class Driver:
                 self.post(events.PayloadVoid((message.author, message.seq)))
             case protocol.Warned():
                 self._notify("warning", message.text)
+            case protocol.Failed(memory=True):
+                self.out_of_memory(message.message)
             case protocol.Failed():
                 self._notify("error", f"[{message.code}] {message.message}")
                 if self._loaded is not None:

@@ -59,6 +59,7 @@ def cli() -> None:
 @click.option("--from", "start", metavar="CID", help="Start from this cut, see `learnae snapshots`.  [default: peers']")
 @click.option("--ipfs", metavar="auto|off|ADDR", help="Pin snapshots to this IPFS node.  [default: auto, on this PC]")
 @click.option("--snapshot-cap", metavar="SIZE", help="Most bytes of snapshots on the disk.  [default: 20GiB]")
+@click.option("--limit", metavar="KEY=VALUE", multiple=True, help="hours, cpu, ram, upload, ...; see docs/limits.md.")
 @click.option("--mdns/--no-mdns", default=None, help="Find peers on the local network.  [default: on]")
 @click.option("--paused", is_flag=True, default=None, help="Start without training; `learnae resume` begins.")
 @click.option("--seed", metavar="N", help="Seed of this node's random draws.  [default: 0]")
@@ -72,8 +73,8 @@ def run(context: click.Context, /, **flags: Any) -> None:
     """Join a swarm and train until told to finish.
 
     Every flag is also an environment variable (LEARNAE_STATUS_PORT for --status-port) and a key of the TOML
-    file (status_port). Flags win over the environment, the environment over the file. --listen and --peer may
-    be given several times. --log-level debug shows tracebacks.
+    file (status_port). Flags win over the environment, the environment over the file. --listen, --peer and
+    --limit may be given several times. --log-level debug shows tracebacks.
 
     \b
     Examples:
@@ -81,6 +82,7 @@ def run(context: click.Context, /, **flags: Any) -> None:
       learnaed run --topic hello --task digits --shard 2/4 --skew 0.3
       learnaed run --topic lab --task my_task.py:MyTask --data ~/pictures
       learnaed run --topic lab --task digits --from bafyrei...
+      learnaed run --topic lab --task digits --limit cpu=50% --limit hours=22:00-07:00
       learnaed run --topic lab --task digits --peer /ip4/192.0.2.7/tcp/4117/p2p/12D3Koo...
     """
     debug = str(flags.get("log_level") or os.environ.get("LEARNAE_LOG_LEVEL")).lower() == "debug"

@@ -24,8 +24,9 @@ from learnae.rules import FULL
 from learnae.wire import CutId
 from learnaed import diagnosis, logs
 from learnaed.driver import Driver
-from learnaed.feed import JSON, Feed, Kind, finite
+from learnaed.feed import Feed, Kind, finite
 from learnaed.history import History
+from learnaed.limits import Warden
 from learnaed.network import Network
 from learnaed.snapshots import Catalogue, Shelf
 from learnaed.store import Store
@@ -82,6 +83,7 @@ class Node:
         trainer: Trainer,
         catalogue: Catalogue,
         messages: Messages,
+        warden: Warden,
     ) -> None:
         self._config = config
         self._profile = profile
@@ -95,6 +97,7 @@ class Node:
         self._messages = messages
         self.feed = messages.feed
         self.history = History()
+        self._warden = warden
         self._started = time.time()
         self.stop = trio.Event()
         """Set when the user wants the daemon to end now, without settling."""
@@ -123,6 +126,8 @@ class Node:
             "shard": config.shard,
             "profile": self._profile.name,
             "state": self.state(),
+            "paused": self._warden.paused(),
+            "limits": self._warden.limits.texts(),
             "swarm": ledger.swarm.hex() if ledger is not None else None,
             "layout": genesis.layout.fingerprint.hex() if genesis else None,
             "parameters": genesis.layout.size if genesis else None,
@@ -330,36 +335,49 @@ class Node:
         return await self._catalogue.take(path)
 
     async def pause(self, seconds: float | None = None) -> None:
-        """Stop training until `resume`."""
-        if seconds is not None:
-            raise DaemonError("this node cannot pause for a time: say pause, and resume later")
-        await self.command("pause")
+        """Stop training, for so many seconds or until it is resumed. Raises DaemonError where that is not possible."""
+        self._refuse_at_the_end("pause")
+        self._warden.pause(seconds)
+        self._messages.add("info", "asked to pause" if seconds is None else f"asked to pause for {seconds:g} s")
 
     async def resume(self) -> None:
-        """Train again."""
-        await self.command("resume")
+        """Go on training, unless a limit keeps it from that. Raises DaemonError where that is not possible."""
+        self._refuse_at_the_end("resume")
+        self._messages.add("info", "asked to resume")
+        self._warden.resume()
 
-    def limits(self) -> dict[str, JSON]:
-        """The limits in force; there are none yet."""
-        return {}
+    def _refuse_at_the_end(self, verb: str) -> None:
+        state = self.state()
+        if state in _ENDING:
+            raise DaemonError(f"it cannot {verb}: this node is {state}; start it again to go on", code="node-ending")
 
-    async def set_limits(self, changes: Mapping[str, JSON]) -> dict[str, JSON]:
-        """Change limits; all that are in force then."""
-        raise DaemonError("this node knows no limits")
+    def limits(self) -> dict[str, Any]:
+        """The limits in force, by name, as they are written in the configuration file; null where there is none."""
+        return self._warden.limits.texts()
+
+    async def set_limits(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Put other limits in force until the daemon ends; null takes one away. All that are in force then.
+
+        The configuration file stays as it is: `learnae config set` writes it.
+
+        Raises:
+            ConfigError: there is no such limit, or a value is not valid; nothing is changed.
+        """
+        self._warden.change(changes, "the limit")
+        return self.limits()
 
     async def command(self, verb: str) -> None:
         """Carry out a verb of the status endpoint."""
-        state = self.state()
-        if verb in ("pause", "resume") and state in _ENDING:
-            raise DaemonError(f"it cannot {verb}: this node is {state}; start it again to go on", code="node-ending")
+        if verb == "pause":
+            await self.pause()
+            return
+        if verb == "resume":
+            await self.resume()
+            return
         self._messages.add("info", f"asked to {verb}")
         match verb:
             case "finish":
                 self._driver.post(events.Finish())
-            case "pause":
-                self._driver.post(events.Pause())
-            case "resume":
-                self._driver.post(events.Resume())
             case "stop":
                 self.stop.set()
                 self._driver.left.set()

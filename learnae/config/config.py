@@ -9,9 +9,10 @@ from typing import Any
 
 from learnae.config.file import FILE_NAME
 from learnae.config.parsers import parse
-from learnae.config.sources import first_path, from_environment, from_file, from_flags
+from learnae.config.sources import LIMITS, chosen_limits, first_path, from_environment, from_file, from_flags
 from learnae.errors import ConfigError
 from learnae.home import default_home
+from learnae.limits import Limits
 from learnae.tasks import BUILT_IN
 
 _MISSING = {
@@ -52,6 +53,7 @@ class Config:
         log_level: "debug", "info", "warning" or "error".
         config: the TOML file that was read, if any.
         torch_threads: threads of one training step. None: torch's own choice (all cores).
+        limits: what the node may take of this PC, and when; `[limits]` in the file, LEARNAE_LIMITS_..., `--limit`.
 
     Raises:
         ConfigError: a value is missing or not valid; says which, why, and what to write instead.
@@ -79,6 +81,7 @@ class Config:
     log_level: str = "info"
     config: Path | None = None
     torch_threads: int | None = None
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -106,13 +109,15 @@ class Config:
             ConfigError: a value is not valid (the message names where it came from), the file cannot be
                 read, or the file has a key that is not a setting (the message names the nearest one).
         """
-        home, values = cls._merge(flags, environment)
+        home, values, chosen = cls._merge(flags, environment)
         for field in fields(cls):
             if field.name not in values and field.default is MISSING and field.name != "home":
                 raise ConfigError(_MISSING[field.name], code="missing-setting")
         given = {name: value for name, (value, _) in values.items()}
         file = home / FILE_NAME
-        return cls(**{"home": home, "config": file if file.is_file() else None, **given})
+        return cls(
+            **{"home": home, "config": file if file.is_file() else None, LIMITS: Limits().changed(chosen), **given}
+        )
 
     @classmethod
     def survey(cls, flags: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
@@ -120,16 +125,22 @@ class Config:
 
         What has no default is None where nobody gave it. Raises `ConfigError` as `resolve` does otherwise.
         """
-        home, values = cls._merge(flags, environment)
-        defaults = {field.name: None if field.default is MISSING else field.default for field in fields(cls)}
-        return {name: (value, "default") for name, value in {**defaults, "home": home}.items()} | values
+        home, values, chosen = cls._merge(flags, environment)
+        rows: dict[str, tuple[Any, str]] = {
+            field.name: (None if field.default is MISSING else field.default, "default") for field in fields(cls)
+        }
+        del rows[LIMITS]
+        rows |= {"home": (home, "default")} | values
+        for name, text in Limits().changed(chosen).texts().items():
+            rows[f"{LIMITS}.{name}"] = text, chosen[name][0] if name in chosen else "default"
+        return rows
 
     @classmethod
     def _merge(
         cls, flags: Mapping[str, object], environment: Mapping[str, str]
-    ) -> tuple[Path, dict[str, tuple[Any, str]]]:
-        """The directory of profiles; the settings that somebody gave, each with its source."""
-        names = [field.name for field in fields(cls)]
+    ) -> tuple[Path, dict[str, tuple[Any, str]], dict[str, tuple[str, object]]]:
+        """The directory of profiles; the settings that somebody gave, each with its source; the limits likewise."""
+        names = [field.name for field in fields(cls) if field.name != LIMITS]
         layers = [from_flags(flags), from_environment(names, environment)]
         home = first_path(layers, "home") or default_home()
         layers.append(from_file(names, first_path(layers, "config"), home))
@@ -140,4 +151,4 @@ class Config:
                     source, value = layer[name]
                     values[name] = parse(name, value, source), source
                     break
-        return home, values
+        return home, values, chosen_limits(layers)

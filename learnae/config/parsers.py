@@ -10,6 +10,7 @@ from typing import Any
 
 from learnae.cid import DAG_CBOR, codec_of, from_text
 from learnae.errors import ConfigError, WireError
+from learnae.limits import Limits
 from learnae.peer import public_key
 from learnae.tasks import BUILT_IN
 
@@ -214,6 +215,12 @@ def _ipfs(value: object) -> str:
     return text
 
 
+def _limits(value: object) -> Limits:
+    if not isinstance(value, Limits):
+        raise ValueError("must be a table of limits. In the file, begin it with [limits].")
+    return value
+
+
 _PARSERS: dict[str, Callable[[object], Any]] = {
     "topic": _name,
     "task": _task,
@@ -237,4 +244,5 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "log_level": _choice(*LOG_LEVELS),
     "config": _path,
     "torch_threads": _whole(1, 1024),
+    "limits": _limits,
 }

@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from learnae import limits
 from learnae.config.config import Config
 from learnae.config.parsers import parse
+from learnae.config.sources import LIMITS
 from learnae.errors import ConfigError
 from learnae.tasks import BUILT_IN
 
@@ -26,6 +28,10 @@ class Setting:
 
     def parse(self, words: Sequence[str]) -> Any:
         """The value that these words stand for. Raises `ConfigError` if it is not valid."""
+        if self.key.startswith(f"{LIMITS}."):
+            text = " ".join(words)
+            limits.parse(self.key.removeprefix(f"{LIMITS}."), text, self.key)
+            return text
         if self.key in _LISTS:
             return parse(self.key, tuple(words), self.key)
         value = parse(self.key, " ".join(words), self.key)
@@ -48,7 +54,8 @@ def settable(name: str) -> Setting:
             f"{name} says where the file is, so it cannot stand in it. Give it as a flag or a variable.",
             code="unknown-setting",
         )
-    known = [field.name for field in fields(Config) if field.name not in _ELSEWHERE]
+    known = [field.name for field in fields(Config) if field.name not in (*_ELSEWHERE, LIMITS)]
+    known += [f"{LIMITS}.{limit}" for limit in limits.NAMES]
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
         raise ConfigError(

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from learnae import limits
 from learnae.config.file import FILE_NAME, load
 from learnae.config.parsers import parse
 from learnae.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "LEARNAE_"
+LIMITS = "limits"
+"""The table of limits: each is a setting of its own, "limits.cpu", and LEARNAE_LIMITS_CPU in the environment."""
 
 # field -> (where it came from, for messages; the value as found)
 Layer = dict[str, tuple[str, Any]]
@@ -28,13 +31,16 @@ def first_path(layers: list[Layer], name: str) -> Path | None:
 
 
 def flag(name: str) -> str:
-    """How the setting of this field is called on the command line: "from" cannot be a field's name."""
-    return "--from" if name == "start" else f"--{name.replace('_', '-')}"
+    """How the setting of this field is called on the command line: "from" cannot be a field's name, and each limit is
+    given for itself."""
+    return {"start": "--from", LIMITS: "--limit"}.get(name, f"--{name.replace('_', '-')}")
 
 
 def from_flags(flags: Mapping[str, object]) -> Layer:
-    """What was typed on the command line."""
-    return {name: (flag(name), value) for name, value in flags.items() if value not in (None, ())}
+    """What was typed on the command line; `limit` holds the pairs KEY=VALUE of `--limit`."""
+    layer: Layer = {name: (flag(name), value) for name, value in flags.items() if value not in (None, ())}
+    _, pairs = layer.pop("limit", ("", ()))
+    return layer | _limits(limits.assignments(pairs))
 
 
 def from_environment(names: Iterable[str], environment: Mapping[str, str]) -> Layer:
@@ -45,7 +51,26 @@ def from_environment(names: Iterable[str], environment: Mapping[str, str]) -> La
         text = environment.get(variable, "")
         if text:
             layer[name] = (variable, tuple(text.split()) if name in ("listen", "peer") else text)
+    for name in limits.NAMES:
+        variable = f"{ENVIRONMENT_PREFIX}{LIMITS}_{name}".upper()
+        if text := environment.get(variable, ""):
+            layer |= _limits({name: (variable, text)})
     return layer
+
+
+def _limits(found: Mapping[str, tuple[str, object]]) -> Layer:
+    return {f"{LIMITS}.{name}": pair for name, pair in found.items()}
+
+
+def chosen_limits(layers: list[Layer]) -> dict[str, tuple[str, object]]:
+    """Each limit of the first layer that has it, for `Limits.changed`."""
+    found = {}
+    for name in limits.NAMES:
+        for layer in layers:
+            if (key := f"{LIMITS}.{name}") in layer:
+                found[name] = layer[key]
+                break
+    return found
 
 
 def from_file(names: Iterable[str], named: Path | None, home: Path) -> Layer:
@@ -62,6 +87,10 @@ def from_file(names: Iterable[str], named: Path | None, home: Path) -> Layer:
     layer: Layer = {}
     for key, value in table.items():
         name = key.replace("-", "_")
+        if name == LIMITS and isinstance(value, dict):
+            table = {limit.replace("-", "_"): (f"{LIMITS}.{limit} in {path}", given) for limit, given in value.items()}
+            layer |= _limits({limits.known(limit, f"[{LIMITS}] in {path}"): pair for limit, pair in table.items()})
+            continue
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             raise ConfigError(

@@ -14,12 +14,14 @@ from learnae.cid import raw_cid
 from learnae.config import Config
 from learnae.coordinator import Coordinator, events
 from learnae.ledger import Kept
+from learnae.limits import Limits
 from learnae.peer import peer_id
 from learnae.wire import CutId, Heartbeat, seal
 from learnaed.blockstore import BlockStore
 from learnaed.diagnosis import MOST_DIALS, diagnose
 from learnaed.driver import Driver
 from learnaed.ipfs import IpfsPinning
+from learnaed.limits import Warden
 from learnaed.network import Network, NetworkDiagnosis, NetworkSettings
 from learnaed.network.dialer import Dialled, Failure
 from learnaed.network.discovery import MdnsFigures
@@ -29,6 +31,7 @@ from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 from tests.core.stored import AUTHOR, KEY, OTHER, genesis
 from tests.face.fakes import FakeSource, fake_diagnosis, fake_status
+from tests.limits.fakes import FakeEnforcer, no_look
 
 NOW = 1_000_000.0
 
@@ -51,8 +54,11 @@ class Rig:
         finder = Finder(shelf, network, lambda: None, self.store.block)
         pinning = IpfsPinning(archive, directory / "ipfs.json", lambda *_: None)
         catalogue = Catalogue(archive, finder, Importer(self.blocks, archive), self.coordinator, pinning)
+        self.warden = Warden(
+            Limits(), look=no_look, post=self.driver.post, notify=lambda *_: None, enforcer=FakeEnforcer()
+        )
         parts = (self.coordinator, self.driver, network, self.store, shelf, trainer, catalogue, Messages())
-        self.node = Node(config, directory, *parts)
+        self.node = Node(config, directory, *parts, self.warden)
 
     def meet(self) -> None:
         """The trainer is ready, and another node is heard of."""

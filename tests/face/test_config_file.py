@@ -12,6 +12,7 @@ from learnae.cli import cli
 from learnae.config import Config, settable
 from learnae.config.file import VERSION, change, load
 from learnae.errors import ConfigError
+from learnae.limits import NAMES
 from learnae.peer import peer_id
 
 PEER = f"/ip4/192.0.2.7/tcp/4117/p2p/{peer_id(bytes(32))}"
@@ -97,6 +98,20 @@ def test_a_variable_shows_as_the_source(tmp_path: Path, monkeypatch: pytest.Monk
     assert json.loads(run(tmp_path, "show", "--json").output)["seed"] == {"value": 2, "source": "LEARNAE_SEED"}
 
 
+def test_limits_are_settings_too(tmp_path: Path) -> None:
+    assert run(tmp_path, "set", "limits.upload", "200kB/s").output == 'limits.upload = "200kB/s"\n'
+    assert run(tmp_path, "set", "limits.hours", "22:00-07:00,", "sat").exit_code == 0
+    file = tmp_path / "learnae.toml"
+    rows = json.loads(run(tmp_path, "show", "--json").output)
+    assert rows["limits.upload"]["source"] == f"limits.upload in {file}"
+    assert rows["limits.nice"]["source"] == "default"
+    assert Config.resolve({"home": tmp_path, "topic": "t", "task": "digits"}, {}).limits.upload == 200_000
+    before = file.read_bytes()
+    for words in (("limits.upload", "much"), ("limits.uplaod", "1MB/s")):
+        assert run(tmp_path, "set", *words).exit_code == 2
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -119,4 +134,5 @@ def test_every_setting_but_two_can_stand_in_the_file() -> None:
     from dataclasses import fields
 
     names = {field.name for field in fields(Config)}
-    assert {settable(name).key for name in names - {"home", "config"}} == names - {"home", "config"}
+    names = names - {"home", "config", "limits"} | {f"limits.{name}" for name in NAMES}
+    assert {settable(name).key for name in names} == names

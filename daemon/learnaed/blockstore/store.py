@@ -117,6 +117,11 @@ class BlockStore:
         self._book: PinBook = open_book(directory / "pins.sqlite", empty=not self._used)
         self._left = {root: self._reach(root) for root in self._book.downloads()}
 
+    def set_cap(self, cap: int) -> None:
+        """Most bytes of blocks from now on. What is here stays until there is no room for something new."""
+        with self._lock:
+            self._cap = cap
+
     def close(self) -> None:
         """Close the database. Leases end as if the process had died."""
         self._book.close()

@@ -12,9 +12,10 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 
 from learnae.errors import NetworkError, WireError
-from learnaed.network.framing import Stalled, read_frame, write_frame
+from learnaed.network.framing import Stalled, at_once, read_frame, write_frame
 from learnaed.network.host import Host, socket_of
 from learnaed.network.settings import Counters
+from learnaed.network.transport import SMALL
 
 _log = logging.getLogger(__name__)
 
@@ -82,8 +83,20 @@ class Exchange:
             self._counters.dropped["handler-error"] += 1
             _log.exception("the handler of %s failed", protocol)
             raise
-        await write_frame(stream, reply, SERVE_PROGRESS, socket_of(stream.muxed_conn).abort)
+        await self._write(stream, reply, SERVE_PROGRESS)
         self._counters.requests_served += 1
+
+    async def _write(self, stream: Any, body: bytes, progress_timeout: float) -> None:
+        socket = socket_of(stream.muxed_conn)
+        if len(body) <= SMALL:
+            await write_frame(stream, body, progress_timeout, socket.abort, at_once)
+            return
+        if socket.throttles.upload.full:
+            # The peer does not wait for long: it can ask somebody else, or again.
+            self._counters.dropped["busy"] += 1
+            raise NetworkError("as much is being sent as the limit of uploads allows")
+        async with socket.throttles.upload.transfer():
+            await write_frame(stream, body, progress_timeout, socket.abort, socket.turn)
 
     async def request(
         self, host: Host | None, peer: str, protocol: str, body: bytes, max_reply: int, progress_timeout: float
@@ -111,8 +124,8 @@ class Exchange:
                 stream = await host.streams.new_stream(peer, [TProtocol(protocol)])
             if stream is None:
                 raise Stalled("no stream could be opened in time")
-            await write_frame(stream, body, progress_timeout, socket_of(stream.muxed_conn).abort)
-            reply = await read_frame(stream, max_reply, progress_timeout)
+            await self._write(stream, body, progress_timeout)
+            reply = await read_frame(stream, max_reply, progress_timeout, socket_of(stream.muxed_conn).settle)
             finished = True
             return reply
         except (BaseLibp2pError, OSError) as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -16,6 +17,17 @@ _HEADER = struct.Struct("!I32s")
 CHUNK = 32 * 1024
 # Slower than this, header excepted, is treated as no progress: a byte a second could hold a slot for days.
 MIN_RATE = 4 * 1024
+
+
+Turn = Callable[[int], Awaitable[int]]
+"""Waits until some of so many bytes may be sent, and says how many."""
+Settle = Callable[[], Awaitable[None]]
+"""Waits until more may be read."""
+
+
+async def at_once(size: int) -> int:
+    """The turn of what does not wait."""
+    return size
 
 
 class Stream(Protocol):
@@ -30,26 +42,31 @@ class Stalled(NetworkError):
     """The peer made no progress within the deadline; its connection is closed or about to be."""
 
 
-async def read_frame(stream: Stream, limit: int, progress_timeout: float) -> bytes:
-    """Read one frame of at most `limit` bytes.
+async def read_frame(
+    stream: Stream, limit: int, progress_timeout: float, settle: Settle = trio.lowlevel.checkpoint
+) -> bytes:
+    """Read one frame of at most `limit` bytes. What `settle` waits for does not count against the peer.
 
     Raises:
         NetworkError: too long (refused before anything is allocated), cut off, or the hash does not match.
         Stalled: nothing came for `progress_timeout` seconds, or it came at less than 4 KiB/s.
     """
-    length, digest = _HEADER.unpack(await _read(stream, _HEADER.size, progress_timeout))
+    length, digest = _HEADER.unpack(await _read(stream, _HEADER.size, progress_timeout, trio.lowlevel.checkpoint))
     if length > limit:
         raise NetworkError(f"a frame of {length} bytes where at most {limit} are accepted")
-    data = await _read(stream, length, progress_timeout)
+    data = await _read(stream, length, progress_timeout, settle)
     if hashlib.sha256(data).digest() != digest:
         raise NetworkError("a frame whose content does not match its hash: it was damaged or forged")
     return data
 
 
-async def _read(stream: Stream, size: int, progress_timeout: float) -> bytes:
+async def _read(stream: Stream, size: int, progress_timeout: float, settle: Settle) -> bytes:
     data = bytearray()
-    with trio.move_on_after(progress_timeout + size / MIN_RATE):
+    with trio.move_on_after(progress_timeout + size / MIN_RATE) as whole:
         while len(data) < size:
+            left, whole.deadline = whole.deadline - trio.current_time(), math.inf
+            await settle()
+            whole.deadline = trio.current_time() + left
             with trio.move_on_after(progress_timeout) as progress:
                 chunk = await stream.read(min(CHUNK, size - len(data)))
             if progress.cancelled_caught:
@@ -62,16 +79,21 @@ async def _read(stream: Stream, size: int, progress_timeout: float) -> bytes:
     raise Stalled(f"{len(data)} of {size} bytes came, then none for too long")
 
 
-async def write_frame(stream: Stream, data: bytes, progress_timeout: float, abort: Callable[[], None]) -> None:
+async def write_frame(
+    stream: Stream, data: bytes, progress_timeout: float, abort: Callable[[], None], turn: Turn = at_once
+) -> None:
     """Write one frame; `abort` closes the connection of a reader that takes nothing for `progress_timeout` seconds.
+    What `turn` waits for does not count against it.
 
     Raises:
         Stalled: the reader was too slow.
     """
     view = memoryview(_HEADER.pack(len(data), hashlib.sha256(data).digest()) + data)
-    for start in range(0, len(view), CHUNK):
+    while view:
+        size = await turn(min(CHUNK, len(view)))
         async with _deadline(progress_timeout, abort):
-            await stream.write(bytes(view[start : start + CHUNK]))
+            await stream.write(bytes(view[:size]))
+        view = view[size:]
 
 
 @asynccontextmanager

@@ -35,6 +35,7 @@ from learnaed.network import patches
 from learnaed.network.addresses import Address, is_own
 from learnaed.network.pubsub import Deliver, Gossip
 from learnaed.network.settings import Counters, NetworkSettings, Traffic
+from learnaed.network.throttle import Throttles
 from learnaed.network.transport import MeteredStream, MeteredTCP
 
 _log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class _NoConnector(AutoConnector):
 class GuardedSwarm(Swarm):
     """libp2p's swarm with bounded handshakes, and with inbound slots that are given back when a connection ends."""
 
-    def __init__(self, key: bytes, settings: NetworkSettings, counters: Counters) -> None:
+    def __init__(self, key: bytes, settings: NetworkSettings, counters: Counters, throttles: Throttles) -> None:
         pair = create_new_key_pair(key)
         own = ID.from_pubkey(pair.public_key)
         store = PeerStore()
@@ -70,7 +71,7 @@ class GuardedSwarm(Swarm):
             own,
             store,
             TransportUpgrader({TProtocol(NOISE_ID): noise}, {TProtocol(YAMUX_ID): Yamux}, int(UPGRADE_SECONDS)),
-            transports=[MeteredTCP(counters)],
+            transports=[MeteredTCP(counters, throttles)],
             retry_config=RetryConfig(max_retries=0),
             connection_config=ConnectionConfig(
                 max_connections=limit,
@@ -85,6 +86,7 @@ class GuardedSwarm(Swarm):
         )
         self.auto_connector = _NoConnector(self)
         self.counters = counters
+        self.throttles = throttles
         self._handshakes = 0
 
     async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Multiaddr) -> None:
@@ -116,7 +118,7 @@ class GuardedSwarm(Swarm):
         if peer == self.self_id:
             socket_of(muxed_conn).abort()
             raise SwarmException("a connection to ourselves")
-        muxed_conn.swarm = self  # type: ignore[attr-defined]  # where the patches find the counters
+        muxed_conn.swarm = self  # type: ignore[attr-defined]  # where the patches find counters and throttles
         return await super().add_conn(muxed_conn, direction)
 
     def live(self) -> list[INetConn]:
@@ -212,10 +214,11 @@ class Host:
         *,
         deliver: Deliver,
         on_peer: OnConnection,
+        throttles: Throttles | None = None,
     ) -> None:
         patches.apply()
         self.settings = settings
-        self.swarm = GuardedSwarm(key, settings, counters)
+        self.swarm = GuardedSwarm(key, settings, counters, throttles or Throttles())
         self.streams = GuardedHost(self.swarm)
         self.gossip = Gossip(self.streams, settings, counters, deliver, self.swarm.abort_peer)
         self.connected: set[str] = set()

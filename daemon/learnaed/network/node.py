@@ -27,6 +27,7 @@ from learnaed.network.exchange import Exchange, Handler
 from learnaed.network.host import Host
 from learnaed.network.reasons import dial_error
 from learnaed.network.settings import Counters, NetworkSettings, NetworkStatistics, Traffic
+from learnaed.network.throttle import Throttles
 
 if TYPE_CHECKING:
     # libp2p installs stubs for trio that lack its `TaskStatus`; at run time the two are the same thing.
@@ -85,8 +86,9 @@ class Network:
         self._counters = Counters()
         self._topics: dict[str, OnMessage] = {}
         self._topics_changed = trio.Event()
+        self._throttles = Throttles()
         self._exchange = Exchange(self._counters)
-        self._bitswap = Bitswap(self._counters)
+        self._bitswap = Bitswap(self._counters, self._throttles)
         self._host: Host | None = None
         self.peer_id = peer_id(bytes(SigningKey(private_key).verify_key))
         self._dialer = Dialer(self.peer_id, self._counters)
@@ -144,6 +146,7 @@ class Network:
             self._counters,
             deliver=self._deliver,
             on_peer=self._peer_changed,
+            throttles=self._throttles,
         )
         self._exchange.attach(host)
         self._bitswap.attach(host)
@@ -275,6 +278,11 @@ class Network:
         `on_drop(peer, reason)` is told of peers that lie, break the protocol or are too slow; it must not block.
         """
         return self._bitswap.session(peers, limits or Limits(), on_drop)
+
+    def set_rates(self, upload: int | None, download: int | None) -> None:
+        """Keep to so many bytes per second in each direction from now on; None: as fast as it goes."""
+        self._throttles.upload.set_rate(upload)
+        self._throttles.download.set_rate(download)
 
     def learn_addresses(self, peer: str, addresses: Sequence[str]) -> None:
         """Addresses of `peer` heard from others, to be dialled; anything unusable in them is ignored."""

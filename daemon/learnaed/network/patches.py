@@ -197,13 +197,16 @@ def _wake_yamux_writers() -> None:
 
 def _release_windows_in_bulk() -> None:
     """libp2p answers nearly every read, be it of one byte, with a window update: a packet and its acknowledgement each.
-    Now a reader gives the window back when half of it is used up, and doubles it then, up to `STREAM_WINDOW`."""
+    Now a reader gives the window back when half of it is used up, and doubles it then, up to `STREAM_WINDOW`. Where
+    downloads are limited it gives it back in small parts, so that the peer sees progress, and does not double it."""
 
     async def release(self: YamuxStream, *, bytes_read: int = 0) -> None:
         self._pending_recv_release += bytes_read
-        if self._pending_recv_release < self.target_recv_window // 2:
+        throttles = getattr(getattr(self.conn, "swarm", None), "throttles", None)
+        piece = throttles.download.piece if throttles is not None else None
+        if self._pending_recv_release < min(self.target_recv_window // 2, piece or STREAM_WINDOW):
             return
-        growth = min(self.target_recv_window, STREAM_WINDOW - self.target_recv_window)
+        growth = 0 if piece else min(self.target_recv_window, STREAM_WINDOW - self.target_recv_window)
         released = self._pending_recv_release + growth
         self.target_recv_window += growth
         self.recv_window += released

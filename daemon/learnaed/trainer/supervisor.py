@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -67,6 +67,8 @@ class Trainer:
         command: Sequence[str] = WORKER,
     ) -> None:
         self._setup = setup
+        self._limits = setup.limits
+        self._limited = setup.limits  # what this process was told
         self._hear = hear
         self._lost = lost
         self._command = command
@@ -94,6 +96,27 @@ class Trainer:
         if life in (None, self.life) and self._process is not None:
             self._items.clear()
             self._ready = True
+            self.limit(self._limits)
+
+    def limit(self, limits: protocol.SetLimits) -> None:
+        """Keep the process, and those that come after it, to these limits; one that may use a GPU or may not, as it
+        did not, is started anew."""
+        self._limits = limits
+        fields = {"cpu": limits.cpu, "threads": limits.threads, "nice": limits.nice}
+        self._setup = replace(self._setup, gpu=limits.gpu, ram=limits.ram, **fields)
+        if self._process is None or limits == self._limited:
+            return
+        if limits.gpu != self._limited.gpu:
+            self.restart("it is started anew to use the GPU or not, as the limits want it")
+        elif self._ready:
+            self._limited = limits
+            self.tell(limits)
+
+    def restart(self, why: str) -> None:
+        """End the process, if there is one; a new one takes over from its last saved state."""
+        if self._process is not None and not self._stopping:
+            self._error = why
+            self._process.kill()
 
     def tell(self, item: Item) -> None:
         """Queue a message or a unit for the process; dropped while there is none."""
@@ -224,6 +247,7 @@ class Trainer:
                     raise
 
         try:
+            self._limited = self._setup.limits
             await send(self._setup)
             while True:
                 while self._items:

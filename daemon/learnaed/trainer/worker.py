@@ -11,6 +11,7 @@ import random
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +23,13 @@ from learnaed.trainer.books import Books
 from learnaed.trainer.checkpoint import load_checkpoint, save_checkpoint, set_aside
 from learnaed.trainer.pace import Budget, Meter, Pace, Rate, Spent
 from learnaed.trainer.pipe import Pipe
+from learnaed.trainer.restraint import Restraint, let_go, means_memory
 from learnaed.trainer.updates import Updates
 
 _REPORT_EVERY = 1.0
 _OVERHEAD = 0.05
 """Most of the time that checkpoints, evaluations, and figures of the replica may take, each."""
 _SETUP_WAIT = 30.0
-_NICENESS = 10
-"""The PC is somebody's, and the daemon's answers must not wait behind a training step."""
 
 
 class Worker:
@@ -41,15 +41,13 @@ class Worker:
     """
 
     def __init__(self, pipe: Pipe, setup: protocol.Setup) -> None:
+        self._pipe = pipe
+        self.restraint = Restraint(self._warn)
+        self.restraint.apply(setup.limits)
         # torch is imported here, after the pipe is up: it takes seconds.
         from learnae.learner import Learner
         from learnae.task import Shard, load_task
 
-        if setup.threads is not None:
-            import torch
-
-            torch.set_num_threads(setup.threads)
-        self._pipe = pipe
         self._blocks = Blocks(Path(setup.blocks))
         task = load_task(setup.task, Path(setup.data) if setup.data else None)
         shard = Shard.parse(setup.shard, alpha=setup.skew)
@@ -98,6 +96,7 @@ class Worker:
         # Data are read and errors in user code come up now, not in the middle of the first round.
         self._learner.warm_up()
         self._evaluate()
+        self.restraint.loaded()
         self._pipe.send(
             protocol.Hello(
                 genesis=self._genesis.to_wire(),
@@ -152,6 +151,7 @@ class Worker:
                 steps, stepped = steps + 1, True
                 self._report()
                 self._handle_messages(0)
+                self._rest()
             elif slot == self._slots[-1]:
                 break
             else:
@@ -197,6 +197,12 @@ class Worker:
         while self._updates.waiting and not self._stopping:
             self._handle_messages(1.0)
 
+    def _rest(self) -> None:
+        """Leave the processor to others for as long as the limit wants it; what the daemon says is heard."""
+        while (left := self.restraint.rest()) > 0 and self._mode != "pause" and not self._stopping:
+            self._handle_messages(min(left, 1.0))
+            self._report()
+
     def _idle_until_slot_ends(self) -> None:
         left = self._slot_seconds - time.time() % self._slot_seconds
         self._handle_messages(min(max(left, 0.001), 1.0))
@@ -219,6 +225,8 @@ class Worker:
                 self._finished = self._finished and message.mode == "finish"
             case protocol.SetShare():
                 self._share = message.share
+            case protocol.SetLimits():
+                self.restraint.apply(message)
             case protocol.Evaluate():
                 self._learner.tick_average()
                 self._evaluate()
@@ -260,6 +268,7 @@ class Worker:
         if not (final or at_once) and now < self._next_report:
             return
         self._next_report = now + _REPORT_EVERY
+        self.restraint.hold_memory()
         learner = self._learner
         if final or self._figures.allows():
             with self._figures:
@@ -293,10 +302,14 @@ def _explained(error: BaseException, task: str) -> tuple[str, str]:
     return text, traceback.format_exc()
 
 
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def main() -> int:
     """Entry point of the process."""
-    if os.name == "posix":
-        os.nice(_NICENESS)
     source = os.fdopen(os.dup(0), "rb", buffering=0)
     sink = os.fdopen(os.dup(1), "wb")
     # User code may read or print: neither may touch the frames.
@@ -313,6 +326,10 @@ def main() -> int:
         except (EOFError, KeyboardInterrupt):
             raise
         except BaseException as error:
+            let_go()
+            if any(map(means_memory, _causes(error))):
+                pipe.send(protocol.Failed("training needed more memory than it may have", "", fatal=False, memory=True))
+                return 1
             fatal = isinstance(error, (ConfigError, TaskError, LayoutError))
             code = error.code if isinstance(error, LearnaeError) else "task-failed"
             pipe.send(protocol.Failed(*_explained(error, setup.task), fatal, code))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import trio
@@ -21,6 +21,8 @@ from learnaed.network.bitswap.statistics import BitswapStatistics, BlockSource
 from learnaed.network.host import Host
 from learnaed.network.ratelimit import RateLimiter
 from learnaed.network.settings import Counters
+from learnaed.network.throttle import Throttles
+from learnaed.network.transport import SMALL
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +61,9 @@ class _Counts:
 class Bitswap:
     """Bitswap with all connected peers, over one host after the other."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, throttles: Throttles | None = None) -> None:
         self._counters = counters
+        self._throttles = throttles or Throttles()
         self._counts = _Counts()
         self._source: BlockSource | None = None
         self._links: dict[str, Link] = {}
@@ -75,6 +78,10 @@ class Bitswap:
 
     def session(self, peers: Iterable[str], limits: Limits, on_drop: OnDrop) -> Session:
         """A session that fetches blocks from these peers; see `Session`."""
+        peers = tuple(peers)
+        if (rate := self._throttles.download.rate) is not None:
+            # They are as slow as we let them be.
+            limits = replace(limits, slowest=min(limits.slowest, rate / (4 * max(1, len(peers)))))
         return Session(self, peers, limits, on_drop)
 
     def arrived(self, cids: Iterable[bytes]) -> None:
@@ -284,7 +291,10 @@ class Bitswap:
             try:
                 stream = link.stream or await self._open(link)
                 body = body or await self._compose(link)
-                if body:
+                if len(body) > SMALL:
+                    async with self._throttles.upload.transfer():
+                        await link.write(stream, body)
+                elif body:
                     await link.write(stream, body)
                 return
             except (BaseLibp2pError, OSError, NetworkError) as error:
@@ -344,6 +354,10 @@ class Bitswap:
         busy = sum(other.writing for other in self._links.values())
         room = min(BATCH, OUTGOING // max(1, busy))
         messages, parts, size = [], [link.own_wants()], 0
+        if self._throttles.upload.rate is not None:
+            if parts[0]:
+                return b"".join(wire.framed(parts))  # What we want does not wait with what others want.
+            room = min(room, MESSAGE)
         while room > 0 and (entry := link.ledger.next_due()) is not None:
             answer = await self._answer(link, entry)
             if answer is None:

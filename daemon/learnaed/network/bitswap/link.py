@@ -16,6 +16,7 @@ from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, Message, lone_bloc
 from learnaed.network.framing import MIN_RATE
 from learnaed.network.host import socket_of
 from learnaed.network.patches import FRAME
+from learnaed.network.transport import SMALL
 
 MAX_UNASKED: Final = 256 * 1024
 """Largest message from a peer that was asked for nothing: 4000 wants."""
@@ -141,8 +142,13 @@ class Link:
         left = size - (begin - start) - len(chunks[0])
         del rest[: start + size]
         began = trio.current_time()
+        settle = socket_of(stream.muxed_conn).settle
         try:
             while left:
+                self._pieces.pop(abandon, None)
+                waiting = trio.current_time()
+                await settle()
+                began += trio.current_time() - waiting
                 latest = min(trio.current_time() + STALL, began + STALL + size / MIN_RATE)
                 self._pieces[abandon] = latest, abandon
                 chunk = await _read(stream, min(_READ, left))
@@ -157,13 +163,17 @@ class Link:
         return Message(blocks=[(lone[0], body)]) if lone else parse(body)
 
     async def write(self, stream: Any, body: bytes) -> None:
-        """Write a framed message. A peer that takes nothing for `STALL` seconds is disconnected."""
-        abort = socket_of(stream.muxed_conn).abort
+        """Write framed messages. A peer that takes nothing for `STALL` seconds is disconnected."""
+        socket = socket_of(stream.muxed_conn)
         view = memoryview(body)
+        bulk = len(view) > SMALL
         try:
-            for start in range(0, len(view), FRAME):
-                self._pieces[self.write] = trio.current_time() + STALL, abort
-                await stream.write(view[start : start + FRAME])
+            while view:
+                self._pieces.pop(self.write, None)
+                size = await socket.turn(min(FRAME, len(view))) if bulk else len(view)
+                self._pieces[self.write] = trio.current_time() + STALL, socket.abort
+                await stream.write(view[:size])
+                view = view[size:]
         finally:
             self._pieces.pop(self.write, None)
 
