@@ -54,6 +54,8 @@ class Candidate:
     """It was connected in this run."""
     proven: set[Address] = field(default_factory=set)
     """Those that led to the peer, in this run, when they were dialled last."""
+    stranger: bool = False
+    """It answered, but belongs to another swarm."""
 
     def add(self, address: Address, source: Source) -> None:
         self.addresses[address] = max(source, self.addresses.pop(address, source))
@@ -75,8 +77,15 @@ class Candidate:
 class Dialer:
     """Keeps connections to all candidates: jittered exponential backoff, few dials at once, never ourselves."""
 
-    def __init__(self, own: str, counters: Counters, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        own: str,
+        counters: Counters,
+        seed: int | None = None,
+        permits: Callable[[str], bool] = lambda peer: True,
+    ) -> None:
         self._own = own
+        self._permits = permits
         self._counters = counters
         self._random = random.Random(seed)
         self._candidates: dict[str, Candidate] = {}
@@ -89,7 +98,7 @@ class Dialer:
         """Learn addresses (each with its peer id). Seen anew by discovery, a peer is dialled without backoff."""
         for address in addresses:
             peer = address.peer
-            if peer is None or peer == self._own or not address.dialable:
+            if peer is None or peer == self._own or not address.dialable or not self._permits(peer):
                 continue
             candidate = self._candidates.get(peer)
             if candidate is None:
@@ -135,8 +144,23 @@ class Dialer:
         """A connection ended: dial again soon, as for a new peer."""
         candidate = self._candidates.get(peer)
         if candidate is not None:
-            candidate.due = now + 0.2 + self._politeness(candidate)
+            wait = LAST_RETRY * self._random.uniform(0.5, 1.0) if candidate.stranger else self._politeness(candidate)
+            candidate.due = now + 0.2 + wait
             self._wake.set()
+
+    def refused(self, peer: str) -> None:
+        """The peer does not know this swarm's secret, or we not its own: it is dialled again, but rarely."""
+        candidate = self._candidates.get(peer)
+        if candidate is not None:
+            candidate.stranger = True
+
+    def forgive(self, now: float, peer: str | None = None) -> None:
+        """This peer has turned out to be a member, or all are to be tried anew."""
+        for candidate in self._candidates.values():
+            if candidate.stranger and peer in (None, candidate.peer):
+                candidate.stranger = False
+                candidate.due = min(candidate.due, now + self._politeness(candidate))
+        self._wake.set()
 
     def worked(self) -> dict[str, list[str]]:
         """Addresses that led to their peer in this run, when they were dialled last."""
@@ -188,6 +212,7 @@ class Dialer:
         finally:
             candidate.dialling = False
             wait = min(self._last_retry(candidate), FIRST_RETRY * 2.0 ** min(candidate.failures, 10))
+            wait = LAST_RETRY if candidate.stranger else wait
             candidate.due = trio.current_time() + wait * self._random.uniform(0.5, 1.0)
             self._wake.set()
 
