@@ -60,13 +60,9 @@ class Secrets:
 
     @classmethod
     def fresh(cls) -> Secrets:
-        """One new passphrase of 128 random bits, in letters and digits that are hard to confuse."""
-        letters = base64.b32encode(random.token_bytes(16)).decode().rstrip("=").lower()
+        """One new passphrase of 125 random bits, in letters and digits that are hard to confuse."""
+        letters = base64.b32encode(random.token_bytes(16)).decode().lower()[:25]
         return cls(["-".join(letters[start : start + 5] for start in range(0, len(letters), 5))])
-
-    def with_first(self, other: Secrets) -> Secrets:
-        """These, with those of `other` before them: the first step out of a secret, after all know the new one."""
-        return Secrets([*other, *(line for line in self if line not in tuple(other))])
 
     @property
     def text(self) -> str:

@@ -12,6 +12,7 @@ from learnae.config.parsers import parse
 from learnae.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "LEARNAE_"
+LISTS = ("listen", "peer", "allow", "deny")
 
 # field -> (where it came from, for messages; the value as found)
 Layer = dict[str, tuple[str, Any]]
@@ -44,7 +45,7 @@ def from_environment(names: Iterable[str], environment: Mapping[str, str]) -> La
         variable = ENVIRONMENT_PREFIX + name.upper()
         text = environment.get(variable, "")
         if text:
-            layer[name] = (variable, tuple(text.split()) if name in ("listen", "peer") else text)
+            layer[name] = (variable, tuple(text.split()) if name in LISTS else text)
     return layer
 
 

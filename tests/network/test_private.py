@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import trio
 
 from learnae.club import Club, Cost
-from learnae.errors import NetworkError
 from learnaed.network import Network, NetworkSettings
 from tests.network.support import LOOPBACK, Node, connect, key, run, until
 

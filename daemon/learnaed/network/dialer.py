@@ -25,6 +25,7 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
 # Peers that were connected before are dialled more often while they are few: one of them each second at most.
 LAST_RETRY_MET = 10.0
+BRIEF = 5.0
 # Both sides of a new pair know of each other at the same time: the smaller id dials, the other waits this long.
 POLITE_WAIT = 2.0
 
@@ -54,6 +55,10 @@ class Candidate:
     """It was connected in this run."""
     proven: set[Address] = field(default_factory=set)
     """Those that led to the peer, in this run, when they were dialled last."""
+    since: float = -math.inf
+    """When the last connection came up."""
+    brief: int = 0
+    """How many connections in a row ended within `BRIEF` seconds."""
     stranger: bool = False
     """It answered, but belongs to another swarm."""
 
@@ -130,6 +135,7 @@ class Dialer:
         candidate = self._candidates.get(peer)
         if candidate is None:
             return
+        candidate.since = now
         back = candidate.met and candidate.failures > 0
         candidate.met, candidate.failures = True, 0
         if not back:
@@ -141,11 +147,13 @@ class Dialer:
         self._wake.set()
 
     def lost(self, peer: str, now: float) -> None:
-        """A connection ended: dial again soon, as for a new peer."""
+        """A connection ended: dial again soon, as for a new peer, unless they keep ending as soon as they are up: a
+        peer that denies us does that."""
         candidate = self._candidates.get(peer)
         if candidate is not None:
-            wait = LAST_RETRY * self._random.uniform(0.5, 1.0) if candidate.stranger else self._politeness(candidate)
-            candidate.due = now + 0.2 + wait
+            candidate.brief = candidate.brief + 1 if now - candidate.since < BRIEF else 0
+            wait = min(LAST_RETRY, (0.2 + self._politeness(candidate)) * 2.0 ** min(max(candidate.brief - 1, 0), 10))
+            candidate.due = now + (LAST_RETRY * self._random.uniform(0.5, 1.0) if candidate.stranger else wait)
             self._wake.set()
 
     def refused(self, peer: str) -> None:
@@ -156,8 +164,9 @@ class Dialer:
 
     def forgive(self, now: float, peer: str | None = None) -> None:
         """This peer has turned out to be a member, or all are to be tried anew."""
-        for candidate in self._candidates.values():
-            if candidate.stranger and peer in (None, candidate.peer):
+        found = self._candidates.values() if peer is None else (self._candidates.get(peer),)
+        for candidate in found:
+            if candidate is not None and candidate.stranger:
                 candidate.stranger = False
                 candidate.due = min(candidate.due, now + self._politeness(candidate))
         self._wake.set()

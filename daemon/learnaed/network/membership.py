@@ -45,8 +45,8 @@ _REASONS = {
     ),
     Why.PRIVATE: (
         "{peer} does not let this node in: it belongs to a private swarm, and this node has no secret. If you mean to "
-        "join that swarm, ask one of its members for a line that `learnae invite` makes and start with `learnaed join`, "
-        "or say --secret."
+        "join that swarm, ask one of its members for a line that `learnae invite` makes and start with `learnaed "
+        "join`, or say --secret."
     ),
 }
 
@@ -187,7 +187,9 @@ class Membership:
         try:
             with trio.fail_after(SECONDS):
                 challenger = Challenger(self.club, self._own, public_key(peer))
-                await write_frame(stream, challenger.challenge(await read_frame(stream, MAX_MESSAGE, _STEP)), _STEP, abort)
+                await write_frame(
+                    stream, challenger.challenge(await read_frame(stream, MAX_MESSAGE, _STEP)), _STEP, abort
+                )
                 if challenger.why is None:
                     verdict = challenger.verdict(await read_frame(stream, MAX_MESSAGE, _STEP))
                     if challenger.key is not None:

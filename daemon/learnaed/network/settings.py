@@ -73,7 +73,7 @@ class NetworkSettings:
                 )
             if not self.permits(address.peer):
                 raise ConfigError(
-                    f"--peer {address} is to be dialled, but --deny names it, or --allow others only. Say one or the other"
+                    f"--peer {address} is to be dialled, but --deny names it, or --allow only others: say one of the two"
                 )
             if not address.dialable:
                 raise ConfigError(f"--peer {address}: nobody can be dialled there; give the other node's own address")
