@@ -167,4 +167,4 @@ def _proof(key: Key, role: bytes, ends: bytes) -> bytes:
 
 
 def _among(proof: bytes, proofs: tuple[bytes, ...] | list[bytes]) -> bool:
-    return any([hmac.compare_digest(proof, other) for other in proofs])
+    return any(hmac.compare_digest(proof, other) for other in proofs)

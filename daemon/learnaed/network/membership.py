@@ -145,22 +145,25 @@ class Membership:
     async def _prove(self, peer: str) -> None:
         """Begin a handshake; whoever is no member when it has ended is disconnected."""
         prover: Prover | None = None
+        club = self.club
         with trio.move_on_after(SECONDS):
             try:
-                assert self._host is not None and self.club is not None
-                prover = Prover(self.club, self._own, public_key(peer))
+                assert self._host is not None and club is not None
+                prover = Prover(club, self._own, public_key(peer))
                 stream = await self._host.streams.new_stream(ID.from_base58(peer), [TProtocol(PROTOCOL)])
                 await self._converse(stream, prover, peer)
             except Exception as error:  # libp2p lets through whatever a peer's bytes provoke
                 _log.debug("no handshake with %s: %r", peer, error)
         if peer in self.members:
             return
-        if prover is not None and prover.why is not None:
+        if club is not self.club:
+            pass  # the secrets were changed meanwhile: it may well know one of the new ones
+        elif prover is not None and prover.why is not None:
             self._stranger(peer, prover.why)
         elif self._host is not None and peer in self._host.connected:
             self._counters.dropped["stranger"] += 1
+            self._refused(peer)
             _log.debug("%s did not prove to be a member of this private swarm and is disconnected", peer)
-        self._refused(peer)
         self._expel(peer)
 
     async def _converse(self, stream: Any, prover: Prover, peer: str) -> None:
@@ -184,9 +187,10 @@ class Membership:
     async def _challenge(self, stream: Any) -> None:
         peer = str(stream.muxed_conn.peer_id)
         abort = socket_of(stream.muxed_conn).abort
+        club = self.club
         try:
             with trio.fail_after(SECONDS):
-                challenger = Challenger(self.club, self._own, public_key(peer))
+                challenger = Challenger(club, self._own, public_key(peer))
                 await write_frame(
                     stream, challenger.challenge(await read_frame(stream, MAX_MESSAGE, _STEP)), _STEP, abort
                 )
@@ -196,9 +200,8 @@ class Membership:
                         self._admit(peer, challenger.key)
                     await write_frame(stream, verdict, _STEP, abort)
                     self._welcome(peer)
-                if challenger.why is not None:
+                if challenger.why is not None and club is self.club:
                     self._stranger(peer, challenger.why)
-                    self._refused(peer)
         except WireError as error:
             self._counters.dropped["malformed-handshake"] += 1
             _log.debug("the handshake of %s: %r", peer, error)
@@ -225,6 +228,7 @@ class Membership:
     def _stranger(self, peer: str, why: Why) -> None:
         """Count it; tell the user, once, and not about more peers than anybody can read of."""
         self._counters.dropped["stranger"] += 1
+        self._refused(peer)
         if (peer, why) in self._told or not self._telling.allow(None, trio.current_time()):
             return
         self._told[peer, why] = None

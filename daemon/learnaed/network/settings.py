@@ -73,7 +73,8 @@ class NetworkSettings:
                 )
             if not self.permits(address.peer):
                 raise ConfigError(
-                    f"--peer {address} is to be dialled, but --deny names it, or --allow only others: say one of the two"
+                    f"--peer {address} is to be dialled, but --deny names it, or --allow only others. "
+                    "Say one or the other."
                 )
             if not address.dialable:
                 raise ConfigError(f"--peer {address}: nobody can be dialled there; give the other node's own address")
