@@ -21,7 +21,7 @@ from learnae.coordinator import Coordinator
 from learnae.errors import ConfigError, StoreError
 from learnae.home import PRIVATE_MARK, SUMMARY_FILE
 from learnae.protocol import Evaluate, Setup
-from learnaed import logs, passphrase
+from learnaed import logs, passphrase, rotation
 from learnaed.blockstore import MARGIN, BlockStore
 from learnaed.driver import Driver
 from learnaed.identity import load_identity
@@ -201,7 +201,7 @@ async def _follow_secrets(config: Config, secrets: Secrets, network: Network, me
         network.rekey(await _club(config.topic, found))
         messages.add("info", f"the secrets were changed: {len(found)} open, the first of them seals")
 
-    await passphrase.follow(path, secrets, changed, messages.add)
+    await rotation.follow(path, secrets, changed, messages.add)
 
 
 def _setup(config: Config, topic: str, profile: Path, author: bytes, blocks: BlockStore) -> Setup:

@@ -14,7 +14,6 @@ from learnae.club import Secrets
 from learnae.config import Config
 from learnae.errors import ConfigError, StoreError, WireError
 from learnae.invitation import MAX_LINE, Invitation
-from learnaed.status.files import write_private
 
 
 def read(line: str | None) -> Invitation:
@@ -75,4 +74,6 @@ def _store(path: Path, secrets: Secrets) -> None:
             path.replace(path.with_name(f"{path.name}.old"))
     except OSError as error:
         raise StoreError(f"{path} cannot be replaced: {error.strerror}. Correct its owner, or move it away") from error
+    from learnaed.status.files import write_private  # here: it pulls in the server, which --help need not wait for
+
     write_private(path, secrets.text)

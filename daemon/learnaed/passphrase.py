@@ -1,4 +1,4 @@
-"""Where the secret of a private swarm comes from, terminal, file or LEARNAE_SECRET; used by `main` and `app`.
+"""Where the secret of a private swarm comes from, terminal, file or LEARNAE_SECRET; used by `main`.
 
 It is never an argument, and never part of `Config`: what is shown of settings cannot show it.
 """
@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import click
-import trio
 
 from learnae.club import Secrets
 from learnae.config import Config
-from learnae.errors import ConfigError, LearnaeError
+from learnae.errors import ConfigError
 
 VARIABLE = "LEARNAE_SECRET"
-LOOK_EVERY = 5.0
 _MOST_BYTES = 8192
 
 
@@ -85,33 +83,3 @@ def exposed(path: Path) -> bool:
         return os.name == "posix" and bool(path.stat().st_mode & 0o077)
     except OSError:
         return False
-
-
-async def follow(
-    path: Path, secrets: Secrets, changed: Callable[[Secrets], Awaitable[None]], notify: Callable[[str, str], None]
-) -> None:
-    """Call `changed` whenever the file holds other secrets than before, until cancelled. The user is told where what it
-    holds cannot be used; then the secrets stay as they were."""
-    seen: object = None
-    while True:
-        await trio.sleep(LOOK_EVERY)
-        stamp = await trio.to_thread.run_sync(_stamp, path)
-        if stamp == seen:
-            continue
-        seen = stamp
-        try:
-            found = await trio.to_thread.run_sync(read, path)
-        except LearnaeError as error:
-            notify("warning", f"the secrets stay as they were: {error}")
-            continue
-        if found != secrets:
-            secrets = found
-            await changed(secrets)
-
-
-def _stamp(path: Path) -> object:
-    try:
-        found = path.stat()
-    except OSError as error:
-        return error.errno
-    return found.st_mtime_ns, found.st_size, found.st_ino

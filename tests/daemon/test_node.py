@@ -43,7 +43,7 @@ class Rig:
         self.driver = Driver(self.coordinator, self.store, shelf, network, notify=lambda *_: None)
         setup = protocol.Setup(AUTHOR, "t", "digits", None, "1/1", None, 0, None, "", "")
         trainer = Trainer(setup, hear=self.driver.hear_trainer, lost=self.driver.lost_trainer)
-        config = cast(Config, SimpleNamespace(topic="t", task="digits", shard="1/1", data=None))
+        config = cast(Config, SimpleNamespace(topic="t", task="digits", shard="1/1", data=None, secret_file=None))
         archive = Archive(shelf)
         finder = Finder(shelf, network, lambda: None, self.store.block)
         pinning = IpfsPinning(archive, directory / "ipfs.json", lambda *_: None)

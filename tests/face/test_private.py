@@ -20,7 +20,7 @@ from learnae.config import Config
 from learnae.errors import ConfigError
 from learnae.invitation import Invitation
 from learnae.peer import peer_id
-from learnaed import app, joining, passphrase
+from learnaed import app, joining, passphrase, rotation
 from learnaed import main as daemon
 from tests.face.test_cli import learnae, running
 
@@ -98,9 +98,7 @@ async def test_a_changed_file_is_taken_up(
     async def changed(secrets: Secrets) -> None:
         seen.append(tuple(secrets))
 
-    nursery.start_soon(
-        passphrase.follow, path, Secrets([LONG]), changed, lambda level, text: told.append((level, text))
-    )
+    nursery.start_soon(rotation.follow, path, Secrets([LONG]), changed, lambda level, text: told.append((level, text)))
     await trio.sleep(12)
     assert not seen
     path.write_text(f"{OTHER}\n{LONG}\n")
