@@ -188,7 +188,7 @@ def _keep_private(profile: Path, config: Config, secrets: Secrets | None) -> Non
 
 async def _club(topic: str, secrets: Secrets) -> Club:
     """In a thread: it takes a quarter of a second for each, on purpose."""
-    return await trio.to_thread.run_sync(Club.derive, topic, tuple(secrets), abandon_on_cancel=True)
+    return await trio.to_thread.run_sync(Club.derive, topic, tuple(secrets))
 
 
 async def _follow_secrets(config: Config, secrets: Secrets, network: Network, messages: Messages) -> None:

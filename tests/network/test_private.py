@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_uvarint
 from nacl.signing import SigningKey
@@ -22,7 +23,7 @@ from learnaed.network import Network, NetworkSettings, membership
 from learnaed.network.addresses import Address
 from learnaed.network.bitswap import wire
 from learnaed.network.discovery import encode_txt
-from learnaed.network.framing import write_frame
+from learnaed.network.framing import read_frame, write_frame
 from learnaed.network.membership import PROTOCOL
 from learnaed.network.pubsub import PROTOCOL as MESHSUB
 from tests.ipfs.dag import Blocks
@@ -59,9 +60,10 @@ async def echo(body: bytes, peer: str) -> bytes:
 async def start(nursery: trio.Nursery, name: str, member: Club | None, **settings: Any) -> Member:
     events: list[tuple[str, bool]] = []
     notices: list[str] = []
+    chosen: dict[str, Any] = {"listen": LOOPBACK, "mdns": False, **settings}
     network = Network(
         key(name),
-        NetworkSettings(**({"listen": LOOPBACK, "mdns": False} | settings)),
+        NetworkSettings(**chosen),
         on_peer=lambda peer, up: events.append((peer, up)),
         club=member,
         notify=lambda level, text: notices.append(text),
@@ -202,16 +204,21 @@ async def test_an_outsider_that_completes_noise_gets_nothing(
         control=rpc_pb2.ControlMessage(graft=[rpc_pb2.ControlGraft(topicID=names[0])]),
         publish=[rpc_pb2.Message(data=b"forged", topicIDs=[names[0]])],
     ).SerializeToString()
-    want = wire.framed([wire.wantlist([wire.Entry(raw_cid(PAYLOAD))], full=True)])
+    want = b"".join(wire.framed([wire.wantlist([wire.Entry(raw_cid(PAYLOAD))], full=True)]))
 
     async def say(protocol: str, data: bytes) -> bytes:
         stream = await outsider.stream(member, protocol)
         await stream.write(data)
         return bytes(await stream.read(1000))
 
+    async def ask() -> bytes:
+        stream = await outsider.stream(member, ECHO)
+        await write_frame(stream, b"x", 5.0, lambda: None)
+        return await read_frame(stream, 100, 5.0)
+
     assert await refused(lambda: say(str(MESHSUB), encode_uvarint(len(subscribe)) + subscribe))
     assert await refused(lambda: say(wire.PROTOCOLS[0], want))
-    assert await refused(lambda: say(ECHO, b"x" * 40))
+    assert await refused(ask)
     await everybody_hears(member, friend, says=PAYLOAD)
     assert await say("/ipfs/ping/1.0.0", bytes(32)) == bytes(32)
     assert member.dropped["stranger"] >= 3
@@ -257,9 +264,9 @@ async def test_what_pubsub_itself_carries_is_sealed(nursery: trio.Nursery) -> No
     assert two.network._host is not None
     inner = two.network._host.gossip.push_msg
 
-    async def push(forwarder: Any, message: rpc_pb2.Message) -> None:
-        carried.append(message)
-        await inner(forwarder, message)
+    async def push(msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
+        carried.append(msg)
+        await inner(msg_forwarder, msg)
 
     two.network._host.gossip.push_msg = push  # type: ignore[method-assign]
     await connect(one, two)
