@@ -13,6 +13,8 @@ TOKEN_FILE: Final = "token"
 """The secret that a request to steer the daemon must carry; readable by its user alone."""
 SUMMARY_FILE: Final = "summary.json"
 """Left behind by a daemon that ended cleanly: {"status": its last status}."""
+PRIVATE_MARK: Final = "private"
+"""In a profile that was in a private swarm: its topic. Such a profile is not started without a secret."""
 LOG_FILE: Final = "learnaed.log"
 
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -180,7 +180,14 @@ class Swarm:
     ) -> None:
         self.close()
 
-    def start(self, *flags: str, host: str = "", name: str = "", home: Path | None = None) -> Node:
+    def start(
+        self,
+        *flags: str,
+        host: str = "",
+        name: str = "",
+        home: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Node:
         """Start `learnaed run FLAGS` and return at once.
 
         Args:
@@ -189,6 +196,7 @@ class Swarm:
             name: for logs and messages; by default its host or "n1", "n2", ...
             home: LEARNAE_HOME; by default one for this daemon alone, so that a second start with the same
                 name finds the first one's state.
+            environment: variables beside the usual ones.
         """
         name = name or host or f"n{len(self.nodes) + 1}"
         home = home or self.directory / f"home-{name}"
@@ -197,7 +205,11 @@ class Swarm:
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "start_new_session": True}
         argv = [*learnaed(), "run", *flags]
         with log.open("wb") as output:
-            options |= {"stdout": output, "env": self._environment(home), "cwd": self.directory}
+            options |= {
+                "stdout": output,
+                "env": {**self._environment(home), **(environment or {})},
+                "cwd": self.directory,
+            }
             process = subprocess.Popen(argv, **options) if self.lab is None else self.lab.popen(host, argv, **options)
         node = Node(name, process, home, log, self.lab, host)
         self.nodes.append(node)

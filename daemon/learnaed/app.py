@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from learnae.club import Club, Secrets, private_name
 from learnae.config import Config
 from learnae.coordinator import Coordinator
-from learnae.errors import StoreError
-from learnae.home import SUMMARY_FILE
+from learnae.errors import ConfigError, StoreError
+from learnae.home import PRIVATE_MARK, SUMMARY_FILE
 from learnae.protocol import Evaluate, Setup
-from learnaed import logs
+from learnaed import logs, passphrase, rotation
 from learnaed.blockstore import MARGIN, BlockStore
 from learnaed.driver import Driver
 from learnaed.feed import Feed
@@ -55,15 +56,25 @@ _MOST_LIVES = 3
 log = logs.get("app")
 
 
-def run(config: Config) -> int:
-    """Run the daemon until it has finished or is asked to stop; the process' exit code."""
+def run(config: Config, secrets: Secrets | None = None) -> int:
+    """Run the daemon until it has finished or is asked to stop; the process' exit code. `secrets`: of a private swarm.
+
+    Raises:
+        LearnaeError: it cannot start, or go on; the message says why.
+    """
+    if secrets is not None and config.ipfs not in ("auto", "off"):
+        raise ConfigError(
+            f"--ipfs names the node {config.ipfs}, and the swarm is private: what is pinned on an IPFS node can be had "
+            "by anybody who knows its CID. Leave --ipfs out; `learnae export --car` writes a file that you can pass on"
+        )
     with open_profile(config.home, config.profile) as profile, logs.to_file(profile, config.log_format):
         if config.profile is None and profile.name != "default":
             log.info("another learnaed holds the default profile", profile=profile.name)
+        _keep_private(profile, config, secrets)
         messages = Messages(Feed())
         for _ in range(_MOST_LIVES):
             try:
-                return _live(config, profile, messages)
+                return _live(config, secrets, profile, messages)
             except* DamagedStore as group:
                 aside = set_aside(_damaged(group))
                 text = f"{logs.explain(group)}. It was moved to {aside.name}, and the daemon starts again without it"
@@ -84,27 +95,33 @@ def _damaged(group: BaseExceptionGroup[DamagedStore]) -> Path:
     return error.path
 
 
-def _live(config: Config, profile: Path, messages: Messages) -> int:
+def _live(config: Config, secrets: Secrets | None, profile: Path, messages: Messages) -> int:
     watchdog = Watchdog()
     try:
-        return trio.run(_run, config, profile, messages, watchdog)
+        return trio.run(_run, config, secrets, profile, messages, watchdog)
     finally:
         watchdog.disarm()
 
 
-async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watchdog) -> int:
+async def _run(config: Config, secrets: Secrets | None, profile: Path, messages: Messages, watchdog: Watchdog) -> int:
     identity = load_identity(profile / "identity.key")
+    topic = config.topic if secrets is None else private_name(config.topic)
+    club = None if secrets is None else await _club(config.topic, secrets)
     with (
         _opened(profile, identity.author, messages) as store,
         closing(_blocks(profile, config.snapshot_cap)) as blocks,
     ):
         shelf = Shelf(blocks)
-        coordinator = Coordinator(identity.author, identity.sign, config.topic, paused=config.paused)
+        coordinator = Coordinator(identity.author, identity.sign, topic, paused=config.paused)
         network = Network(
             identity.seed,
-            NetworkSettings(listen=config.listen, peers=config.peer, mdns=config.mdns),
+            NetworkSettings(
+                listen=config.listen, peers=config.peer, allow=config.allow, deny=config.deny, mdns=config.mdns
+            ),
             on_peer=lambda peer, connected: driver.connection(peer, connected),
             remembered=store.remembered(),
+            club=club,
+            notify=messages.add,
         )
         archive = Archive(shelf)
         await _recover(archive, blocks, messages)
@@ -125,7 +142,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             feed=messages.feed,
         )
         trainer = driver.trainer = Trainer(
-            _setup(config, profile, identity.author, blocks),
+            _setup(config, topic, profile, identity.author, blocks),
             hear=driver.hear_trainer,
             lost=driver.lost_trainer,
         )
@@ -144,6 +161,8 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             await nursery.start(_serve, node, config, token, profile)
             await nursery.start(network.run)
             log.info("ready", peer=identity.peer_id, topic=config.topic, listen=" ".join(network.addresses))
+            if secrets is not None and config.secret_file is not None:
+                nursery.start_soon(_follow_secrets, config, secrets, network, messages)
             if pinning is not None:
                 nursery.start_soon(pinning.run)
             if config.start is not None:
@@ -179,7 +198,9 @@ async def _recover(archive: Archive, blocks: BlockStore, messages: Messages) -> 
 def _pinning(
     config: Config, profile: Path, archive: Archive, network: Network, messages: Messages
 ) -> IpfsPinning | None:
-    if config.ipfs == "off":
+    if network.private and config.ipfs != "off":
+        messages.add("info", "IPFS is off, because the swarm is private: snapshots go to its members alone")
+    if network.private or config.ipfs == "off":
         return None
     address = config.ipfs if config.ipfs != "auto" else None
     return IpfsPinning(archive, profile / "ipfs.json", messages.add, address, lambda: network.addresses)
@@ -215,10 +236,42 @@ def _warden(
     )
 
 
-def _setup(config: Config, profile: Path, author: bytes, blocks: BlockStore) -> Setup:
+def _keep_private(profile: Path, config: Config, secrets: Secrets | None) -> None:
+    """A profile that was in a private swarm has its updates and snapshots: started without the secret, by mistake
+    for instance, it would serve them to everybody."""
+    mark = profile / PRIVATE_MARK
+    if secrets is not None:
+        write_private(mark, f"{config.topic}\n")
+    elif mark.exists():
+        raise ConfigError(
+            f"the profile {profile.name!r} holds what a private swarm has learned, and no secret was given, so it "
+            "would be served to everybody. Give the secret with --secret or --secret-file, or use another --profile",
+            code="secret-missing",
+        )
+
+
+async def _club(topic: str, secrets: Secrets) -> Club:
+    """In a thread: it takes a quarter of a second for each, on purpose."""
+    return await trio.to_thread.run_sync(Club.derive, topic, tuple(secrets))
+
+
+async def _follow_secrets(config: Config, secrets: Secrets, network: Network, messages: Messages) -> None:
+    path = config.secret_file
+    assert path is not None
+    if passphrase.exposed(path):
+        messages.add("warning", f"other users of this PC can read the secret in {path}: make it yours with chmod 600")
+
+    async def changed(found: Secrets) -> None:
+        network.rekey(await _club(config.topic, found))
+        messages.add("info", f"the secrets were changed: {len(found)} open, the first of them seals")
+
+    await rotation.follow(path, secrets, changed, messages.add)
+
+
+def _setup(config: Config, topic: str, profile: Path, author: bytes, blocks: BlockStore) -> Setup:
     return Setup(
         author=author,
-        topic=config.topic,
+        topic=topic,
         task=config.task,
         data=str(config.data) if config.data else None,
         shard=config.shard,

@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -14,8 +15,9 @@ import click
 from learnae import __version__
 from learnae.config import Config
 from learnae.errors import ConfigError, LearnaeError, coded
+from learnae.invitation import Invitation
 from learnae.tasks import BUILT_IN
-from learnaed import logs
+from learnaed import joining, logs, passphrase
 
 EXIT_ERROR = 1
 EXIT_CONFIG = 2
@@ -52,6 +54,10 @@ def cli() -> None:
 @click.option("--data", metavar="DIR", help="Directory with the task's data files.")
 @click.option("--listen", metavar="MULTIADDR", multiple=True, help="Listen here.  [default: /ip4/0.0.0.0/tcp/4117]")
 @click.option("--peer", metavar="MULTIADDR", multiple=True, help="Dial this peer too; not needed on one LAN.")
+@click.option("--secret", is_flag=True, default=None, help="Make the swarm private: ask for its secret.")
+@click.option("--secret-file", metavar="FILE", help="Make the swarm private: the secret is in this file.")
+@click.option("--allow", metavar="PEER_ID", multiple=True, help="Connect to this peer, and to others so named, only.")
+@click.option("--deny", metavar="PEER_ID", multiple=True, help="Never connect to this peer.")
 @click.option("--home", metavar="DIR", help="Directory that holds the profiles.  [default: the user's data directory]")
 @click.option("--profile", metavar="NAME", help="State directory inside home.  [default: default, default-2, ...]")
 @click.option("--status-port", metavar="PORT", help="Status endpoint, or the next free port.  [default: 4118]")
@@ -74,28 +80,67 @@ def run(context: click.Context, /, **flags: Any) -> None:
 
     Every flag is also an environment variable (LEARNAE_STATUS_PORT for --status-port) and a key of the TOML
     file (status_port). Flags win over the environment, the environment over the file. --listen, --peer and
-    --limit may be given several times. --log-level debug shows tracebacks.
+    --limit may be given several times. --log-level debug shows tracebacks. The secret itself is no argument: --secret
+    asks for it, or LEARNAE_SECRET holds it.
 
     \b
     Examples:
       learnaed run --topic hello --task digits
       learnaed run --topic hello --task digits --shard 2/4 --skew 0.3
       learnaed run --topic lab --task my_task.py:MyTask --data ~/pictures
+      learnaed run --topic lab --task digits --secret
       learnaed run --topic lab --task digits --from bafyrei...
       learnaed run --topic lab --task digits --limit cpu=50% --limit hours=22:00-07:00
       learnaed run --topic lab --task digits --peer /ip4/192.0.2.7/tcp/4117/p2p/12D3Koo...
     """
+    context.exit(_run(flags))
+
+
+@cli.command(
+    params=[option for option in run.params if option.name not in ("topic", "secret", "secret_file")], epilog=_EPILOG
+)
+@click.argument("line", required=False)
+@click.pass_context
+def join(context: click.Context, /, line: str | None, **flags: Any) -> None:
+    """Join the swarm of an invitation, a line that `learnae invite` made.
+
+    LINE is asked for if it is not given, and read from standard input if it is "-": given as an argument, other
+    users of this PC can read it while the daemon runs. What it says of topic, task, addresses and secret is used;
+    the secret is stored in a file for this user alone, the other flags are those of `learnaed run`.
+
+    \b
+    Examples:
+      learnaed join
+      learnaed join - --shard 2/4 < invitation.txt
+    """
+    if line not in (None, "-"):
+        click.echo(
+            "learnaed: other users of this PC can see the invitation among the arguments of this process. "
+            "Next time say `learnaed join` and paste the line when asked.",
+            err=True,
+        )
+    context.exit(_run(flags, lambda: joining.read(line)))
+
+
+def _run(flags: dict[str, Any], invited: Callable[[], Invitation] | None = None) -> int:
+    """Run the daemon with these flags, in the swarm of an invitation if there is one; the exit code."""
+    ask, phrase = bool(flags.pop("secret", None)), os.environ.pop(passphrase.VARIABLE, None)  # no child may have it
     debug = str(flags.get("log_level") or os.environ.get("LEARNAE_LOG_LEVEL")).lower() == "debug"
     # Until the daemon takes over, there is nothing to tidy up.
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        config = Config.resolve(flags, os.environ)
+        if invited is not None:
+            config, secrets = joining.settle(invited(), flags, os.environ)
+        else:
+            config = Config.resolve(flags, os.environ)
+            named = flags.get("secret_file") is not None
+            config, secrets = passphrase.choose(config, ask=ask, named=named, variable=phrase)
         debug = config.log_level == "debug"
         with logs.configured(config.log_level, config.log_format):
             # Imported here: it pulls in the network stack, which --help and a wrong flag need not wait for.
             from learnaed import app
 
-            code = app.run(config)
+            code = app.run(config, secrets)
     except KeyboardInterrupt:
         code = 0
     except Exception as error:
@@ -104,7 +149,7 @@ def run(context: click.Context, /, **flags: Any) -> None:
         code = report(error)
     finally:
         signal.signal(signal.SIGTERM, previous)
-    context.exit(code)
+    return code
 
 
 @cli.command()

@@ -121,6 +121,8 @@ class Node:
             "version": __version__,
             "peer": peer_id(coordinator.author),
             "topic": config.topic,
+            "private": self._network.private,
+            "secret_file": str(config.secret_file) if config.secret_file and self._network.private else None,
             "task": config.task,
             "data": str(config.data) if config.data else None,
             "shard": config.shard,

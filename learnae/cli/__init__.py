@@ -32,6 +32,8 @@ _COMMANDS = {
     "config": "learnae.cli.settings:config",
     "service": "learnae.cli.service:service",
     "bundle": "learnae.cli.bundle:bundle",
+    "invite": "learnae.cli.inviting:invite",
+    "secret": "learnae.cli.inviting:secret",
     "demo": "learnae.cli.trying:demo",
 }
 

@@ -35,6 +35,9 @@ class Config:
         data: directory with the task's data files, for tasks that need one.
         listen: multiaddrs to listen on. A port that is taken is replaced by a free one.
         peer: multiaddrs to dial, beside those found by mDNS and those remembered.
+        secret_file: file with the passphrases of a private swarm, one a line; None: an open swarm, or another source.
+        allow: peer ids; if there are any, this node has connections to these alone.
+        deny: peer ids that this node has no connections to.
         home: directory that holds the profiles.
         profile: name of the state directory inside `home`. None: "default", or the next free one of
             "default-2", "default-3", ... where another daemon holds it.
@@ -66,6 +69,9 @@ class Config:
     data: Path | None = None
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4117",)
     peer: tuple[str, ...] = ()
+    secret_file: Path | None = None
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
     home: Path
     profile: str | None = None
     status_port: int = 4118

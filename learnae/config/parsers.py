@@ -143,7 +143,7 @@ def _addresses(check: Callable[[str], None], example: str) -> Callable[[object],
     def parse(value: object) -> tuple[str, ...]:
         items = (value,) if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
-            raise ValueError(f'must be a multiaddr or a list of them. In the file, write ["{example}"].')
+            raise ValueError(f'must be a text or a list of texts. In the file, write ["{example}"].')
         for item in items:
             check(item)
         return tuple(items)
@@ -192,6 +192,13 @@ def _status_listen(value: object) -> str:
     return str(value)
 
 
+def _check_id(peer: str) -> None:
+    try:
+        public_key(peer)
+    except WireError:
+        raise ValueError("a peer id begins with 12D3Koo. Copy it from `learnae peers`.") from None
+
+
 def _start(value: object) -> str:
     text = str(value)
     try:
@@ -229,6 +236,9 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "data": _directory,
     "listen": _addresses(_check_listen, "/ip4/0.0.0.0/tcp/4117"),
     "peer": _addresses(_check_peer, "/ip4/192.0.2.7/tcp/4117/p2p/PEER_ID"),
+    "secret_file": _path,
+    "allow": _addresses(_check_id, "12D3Koo..."),
+    "deny": _addresses(_check_id, "12D3Koo..."),
     "home": _path,
     "profile": _name,
     "status_port": _whole(0, 65535),

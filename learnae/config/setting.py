@@ -11,11 +11,10 @@ from typing import Any, Final
 from learnae import limits
 from learnae.config.config import Config
 from learnae.config.parsers import parse
-from learnae.config.sources import LIMITS
+from learnae.config.sources import LIMITS, LISTS
 from learnae.errors import ConfigError
 from learnae.tasks import BUILT_IN
 
-_LISTS: Final = ("listen", "peer")
 _ELSEWHERE: Final = ("home", "config")
 """They say where the file is, so it cannot say them."""
 
@@ -28,11 +27,7 @@ class Setting:
 
     def parse(self, words: Sequence[str]) -> Any:
         """The value that these words stand for. Raises `ConfigError` if it is not valid."""
-        if self.key.startswith(f"{LIMITS}."):
-            text = " ".join(words)
-            limits.parse(self.key.removeprefix(f"{LIMITS}."), text, self.key)
-            return text
-        if self.key in _LISTS:
+        if self.key in LISTS:
             return parse(self.key, tuple(words), self.key)
         value = parse(self.key, " ".join(words), self.key)
         if self.key == "task" and value not in BUILT_IN:

@@ -15,6 +15,7 @@ from learnae.errors import ConfigError
 ENVIRONMENT_PREFIX = "LEARNAE_"
 LIMITS = "limits"
 """The table of limits: each is a setting of its own, "limits.cpu", and LEARNAE_LIMITS_CPU in the environment."""
+LISTS = ("listen", "peer", "allow", "deny")
 
 # field -> (where it came from, for messages; the value as found)
 Layer = dict[str, tuple[str, Any]]
@@ -50,7 +51,7 @@ def from_environment(names: Iterable[str], environment: Mapping[str, str]) -> La
         variable = ENVIRONMENT_PREFIX + name.upper()
         text = environment.get(variable, "")
         if text:
-            layer[name] = (variable, tuple(text.split()) if name in ("listen", "peer") else text)
+            layer[name] = (variable, tuple(text.split()) if name in LISTS else text)
     for name in limits.NAMES:
         variable = f"{ENVIRONMENT_PREFIX}{LIMITS}_{name}".upper()
         if text := environment.get(variable, ""):

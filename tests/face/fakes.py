@@ -19,6 +19,8 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         "version": "0.1.0",
         "peer": peer_id(bytes(range(32))),
         "topic": "test",
+        "private": False,
+        "secret_file": None,
         "task": "digits",
         "data": None,
         "shard": "1/2",

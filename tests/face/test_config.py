@@ -228,7 +228,7 @@ def test_errors_of_the_daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         error: Exception
 
         @classmethod
-        def run(cls, config: Config) -> int:
+        def run(cls, config: Config, secrets: object) -> int:
             raise cls.error
 
     monkeypatch.setitem(sys.modules, "learnaed.app", App)

@@ -26,6 +26,7 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
 # Peers that were connected before are dialled more often while they are few: one of them each second at most.
 LAST_RETRY_MET = 10.0
+BRIEF = 5.0
 # Both sides of a new pair know of each other at the same time: the smaller id dials, the other waits this long.
 POLITE_WAIT = 2.0
 
@@ -78,6 +79,12 @@ class Candidate:
     proven: set[Address] = field(default_factory=set)
     """Those that led to the peer, in this run, when they were dialled last."""
     failed: dict[Address, Failure] = field(default_factory=dict)
+    since: float = -math.inf
+    """When the last connection came up."""
+    brief: int = 0
+    """How many connections in a row ended within `BRIEF` seconds."""
+    stranger: bool = False
+    """It answered, but belongs to another swarm."""
 
     def add(self, address: Address, source: Source) -> None:
         self.addresses[address] = max(source, self.addresses.pop(address, source))
@@ -100,8 +107,15 @@ class Candidate:
 class Dialer:
     """Keeps connections to all candidates: jittered exponential backoff, few dials at once, never ourselves."""
 
-    def __init__(self, own: str, counters: Counters, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        own: str,
+        counters: Counters,
+        seed: int | None = None,
+        permits: Callable[[str], bool] = lambda peer: True,
+    ) -> None:
         self._own = own
+        self._permits = permits
         self._counters = counters
         self._random = random.Random(seed)
         self._candidates: dict[str, Candidate] = {}
@@ -114,7 +128,7 @@ class Dialer:
         """Learn addresses (each with its peer id). Seen anew by discovery, a peer is dialled without backoff."""
         for address in addresses:
             peer = address.peer
-            if peer is None or peer == self._own or not address.dialable:
+            if peer is None or peer == self._own or not address.dialable or not self._permits(peer):
                 continue
             candidate = self._candidates.get(peer)
             if candidate is None:
@@ -146,6 +160,7 @@ class Dialer:
         candidate = self._candidates.get(peer)
         if candidate is None:
             return
+        candidate.since = now
         back = candidate.met and candidate.failures > 0
         candidate.met, candidate.failures = True, 0
         if not back:
@@ -157,11 +172,29 @@ class Dialer:
         self._wake.set()
 
     def lost(self, peer: str, now: float) -> None:
-        """A connection ended: dial again soon, as for a new peer."""
+        """A connection ended: dial again soon, as for a new peer, unless they keep ending as soon as they are up: a
+        peer that denies us does that."""
         candidate = self._candidates.get(peer)
         if candidate is not None:
-            candidate.due = now + 0.2 + self._politeness(candidate)
+            candidate.brief = candidate.brief + 1 if now - candidate.since < BRIEF else 0
+            wait = min(LAST_RETRY, (0.2 + self._politeness(candidate)) * 2.0 ** min(max(candidate.brief - 1, 0), 10))
+            candidate.due = now + (LAST_RETRY * self._random.uniform(0.5, 1.0) if candidate.stranger else wait)
             self._wake.set()
+
+    def refused(self, peer: str) -> None:
+        """The peer does not know this swarm's secret, or we not its own: it is dialled again, but rarely."""
+        candidate = self._candidates.get(peer)
+        if candidate is not None:
+            candidate.stranger = True
+
+    def forgive(self, now: float, peer: str | None = None) -> None:
+        """This peer has turned out to be a member, or all are to be tried anew."""
+        found = self._candidates.values() if peer is None else (self._candidates.get(peer),)
+        for candidate in found:
+            if candidate is not None and candidate.stranger:
+                candidate.stranger = False
+                candidate.due = min(candidate.due, now + self._politeness(candidate))
+        self._wake.set()
 
     def worked(self) -> dict[str, list[str]]:
         """Addresses that led to their peer in this run, when they were dialled last."""
@@ -224,6 +257,7 @@ class Dialer:
         finally:
             candidate.dialling = False
             wait = min(self._last_retry(candidate), FIRST_RETRY * 2.0 ** min(candidate.failures, 10))
+            wait = LAST_RETRY if candidate.stranger else wait
             candidate.due = trio.current_time() + wait * self._random.uniform(0.5, 1.0)
             self._wake.set()
 

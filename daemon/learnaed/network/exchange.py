@@ -103,7 +103,7 @@ class Exchange:
     ) -> bytes:
         self._counters.requests_sent += 1
         try:
-            if host is None or peer not in host.connected:
+            if host is None or not host.reaches(peer):
                 raise NetworkError("not connected")
             return await self._request(host, ID.from_base58(peer), protocol, body, max_reply, progress_timeout)
         except NetworkError as error:

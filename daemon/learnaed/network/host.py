@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream, INetwork, INotifee, IRawConnection
@@ -49,6 +49,21 @@ _PING = bytes((0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1))  # a Yamux ping frame: versi
 OnConnection = Callable[[str, bool], None]
 
 
+class Door(Protocol):
+    """Who is served, and who is spoken to: `Membership`."""
+
+    def serves(self, peer: str) -> bool: ...
+
+    def greets(self, peer: str) -> bool: ...
+
+
+class _OpenDoor:
+    def serves(self, peer: str) -> bool:
+        return True
+
+    greets = serves
+
+
 class _NoConnector(AutoConnector):
     """libp2p's auto-connector dials whatever its address book holds, strangers' included; ours is `Dialer`."""
 
@@ -87,6 +102,7 @@ class GuardedSwarm(Swarm):
         self.auto_connector = _NoConnector(self)
         self.counters = counters
         self.throttles = throttles
+        self._settings = settings
         self._handshakes = 0
 
     async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Multiaddr) -> None:
@@ -118,6 +134,10 @@ class GuardedSwarm(Swarm):
         if peer == self.self_id:
             socket_of(muxed_conn).abort()
             raise SwarmException("a connection to ourselves")
+        if not self._settings.permits(str(peer)):
+            self.counters.dropped["denied"] += 1
+            socket_of(muxed_conn).abort()
+            raise SwarmException("a peer that is denied, or not among the allowed ones")
         muxed_conn.swarm = self  # type: ignore[attr-defined]  # where the patches find counters and throttles
         return await super().add_conn(muxed_conn, direction)
 
@@ -141,9 +161,11 @@ def socket_of(muxed: Any) -> MeteredStream:
 
 
 class GuardedHost(BasicHost):
-    """libp2p's host; a failing stream handler ends its stream only, and no peer may open more than 64 at once."""
+    """libp2p's host; a failing stream handler ends its stream only, no peer may open more than 64 at once, and who is
+    not served finds every protocol closed but identify, ping and those that `set_open_handler` registers."""
 
-    def __init__(self, swarm: GuardedSwarm) -> None:
+    def __init__(self, swarm: GuardedSwarm, door: Door) -> None:
+        self.door = door
         super().__init__(swarm, negotiate_timeout=int(UPGRADE_SECONDS), disable_identify_address_discovery=True)
         self.remove_stream_handler(ID_PUSH)
         self._counters = swarm.counters
@@ -167,6 +189,20 @@ class GuardedHost(BasicHost):
             self._open[connection] -= 1
             if not self._open[connection]:
                 del self._open[connection]
+
+    def set_stream_handler(self, protocol_id: TProtocol, stream_handler: Any) -> None:
+        async def guarded(stream: INetStream) -> None:
+            if self.door.serves(str(stream.muxed_conn.peer_id)):
+                await stream_handler(stream)
+            else:
+                self._counters.dropped["stranger"] += 1
+                await stream.reset()
+
+        super().set_stream_handler(protocol_id, guarded)
+
+    def set_open_handler(self, protocol_id: TProtocol, stream_handler: Any) -> None:
+        """Serve a protocol to everybody, strangers included."""
+        super().set_stream_handler(protocol_id, stream_handler)
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
         """We answer identify, but ask nobody: nothing here depends on what a peer says about itself."""
@@ -215,15 +251,21 @@ class Host:
         deliver: Deliver,
         on_peer: OnConnection,
         throttles: Throttles | None = None,
+        door: Door | None = None,
     ) -> None:
         patches.apply()
         self.settings = settings
         self.swarm = GuardedSwarm(key, settings, counters, throttles or Throttles())
-        self.streams = GuardedHost(self.swarm)
-        self.gossip = Gossip(self.streams, settings, counters, deliver, self.swarm.abort_peer)
+        self._door = door or _OpenDoor()
+        self.streams = GuardedHost(self.swarm, self._door)
+        self.gossip = Gossip(self.streams, settings, counters, deliver, self.swarm.abort_peer, self._door.greets)
         self.connected: set[str] = set()
         self._notifee = _Notifee(self.swarm, self.connected, on_peer)
         self.swarm.register_notifee(self._notifee)
+
+    def reaches(self, peer: str) -> bool:
+        """Whether the peer is connected, and is one that we speak to."""
+        return peer in self.connected and self._door.greets(peer)
 
     @asynccontextmanager
     async def running(self, listen: list[Address]) -> AsyncIterator[list[Address]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -16,6 +17,7 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 from nacl.signing import SigningKey
 
+from learnae.club import OVERHEAD, Club
 from learnae.errors import NetworkError, WireError
 from learnae.peer import peer_id
 from learnaed.network import patches
@@ -25,6 +27,8 @@ from learnaed.network.dialer import Dialer, Dialled, Source
 from learnaed.network.discovery import MdnsFigures, discover
 from learnaed.network.exchange import Exchange, Handler
 from learnaed.network.host import Host
+from learnaed.network.membership import Membership
+from learnaed.network.pubsub import RecentIds
 from learnaed.network.reasons import dial_error
 from learnaed.network.settings import Counters, NetworkSettings, NetworkStatistics, Traffic
 from learnaed.network.throttle import Throttles
@@ -63,6 +67,9 @@ class Network:
         on_peer: called with a peer id and True when the first connection to it is up, False when the last is gone.
             Runs in the trio thread and must not block.
         remembered: multiaddrs that worked earlier (`known_addresses`); unusable ones are ignored.
+        club: makes the network private: messages are sealed, and only peers that prove to be members are served,
+            spoken to and counted as connected.
+        notify: called with a level and a line for the user.
 
     Raises:
         ConfigError: an address in `settings` cannot be used.
@@ -76,6 +83,8 @@ class Network:
         *,
         on_peer: Callable[[str, bool], None],
         remembered: Sequence[str] = (),
+        club: Club | None = None,
+        notify: Callable[[str, str], None] = lambda level, text: None,
     ) -> None:
         patches.apply()
         self._key = private_key
@@ -91,8 +100,18 @@ class Network:
         self._bitswap = Bitswap(self._counters, self._throttles)
         self._host: Host | None = None
         self.peer_id = peer_id(bytes(SigningKey(private_key).verify_key))
-        self._dialer = Dialer(self.peer_id, self._counters)
         self._mdns = MdnsFigures()
+        self._dialer = Dialer(self.peer_id, self._counters, permits=settings.permits)
+        self._membership = Membership(
+            self.peer_id,
+            club,
+            self._counters,
+            changed=self._peer_changed,
+            refused=self._dialer.refused,
+            notify=notify,
+        )
+        self._said = RecentIds()
+        self._wire_names: dict[str, str] = {}
         self._given = settings.peer_addresses()
         self._remembered = [address for address in map(_parsed, remembered) if address is not None]
 
@@ -140,14 +159,17 @@ class Network:
             pause = min(10.0, pause * 2.0)
 
     async def _run_host(self, ready: Callable[[], None]) -> None:
+        longest = self._settings.max_message + (OVERHEAD if self._membership.club is not None else 0)
         host = Host(
             self._key,
-            self._settings,
+            replace(self._settings, max_message=longest),
             self._counters,
             deliver=self._deliver,
-            on_peer=self._peer_changed,
+            on_peer=self._connection,
             throttles=self._throttles,
+            door=self._membership,
         )
+        self._membership.attach(host)
         self._exchange.attach(host)
         self._bitswap.attach(host)
         try:
@@ -156,6 +178,7 @@ class Network:
                 self._host = host
                 await self._sync_topics(host)
                 nursery.start_soon(self._follow_topics, host)
+                nursery.start_soon(self._membership.run)
                 nursery.start_soon(self._bitswap.run)
                 nursery.start_soon(self._dialer.run, self._dial, host.connected, self._settings.max_connections)
                 if self._settings.mdns:
@@ -165,11 +188,16 @@ class Network:
         finally:
             self._host = None
             for peer in tuple(host.connected):
-                self._peer_changed(peer, False)
+                self._connection(peer, False)
 
-    def _peer_changed(self, peer: str, connected: bool) -> None:
+    def _connection(self, peer: str, connected: bool) -> None:
         tell = self._dialer.met if connected else self._dialer.lost
         tell(peer, trio.current_time())
+        self._membership.connection(peer, connected)
+
+    def _peer_changed(self, peer: str, connected: bool) -> None:
+        if connected:
+            self._dialer.forgive(trio.current_time(), peer)
         self._bitswap.connection(peer, connected)
         try:
             self._on_peer(peer, connected)
@@ -211,16 +239,20 @@ class Network:
 
     async def _sync_topics(self, host: Host) -> None:
         self._topics_changed = trio.Event()
+        club = self._membership.club
+        self._wire_names = {name: topic for topic in self._topics for name in (club.names(topic) if club else (topic,))}
         current = set(host.gossip.topic_ids)
-        for topic in self._topics.keys() - current:
+        for topic in self._wire_names.keys() - current:
             await host.gossip.subscribe(topic)
-        for topic in current - self._topics.keys():
+        for topic in current - self._wire_names.keys():
             await host.gossip.unsubscribe(topic)
 
-    def _deliver(self, topic: str, data: bytes, peer: str) -> None:
+    def _deliver(self, name: str, data: bytes, peer: str) -> None:
+        topic = self._wire_names.get(name, "")
         handler = self._topics.get(topic)
         if handler is not None:
-            handler(data, peer)
+            club = self._membership.club
+            handler(data if club is None else club.open(topic, data), peer)
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Send `data` to everybody on `topic`. Content that was sent within the last two minutes is not sent again.
@@ -234,8 +266,12 @@ class Network:
                 "announce it and let others request it",
                 code="defect",
             )
-        if self._host is not None:
+        club = self._membership.club
+        if self._host is not None and club is None:
             await self._host.gossip.publish(topic, data)
+        elif self._host is not None and club is not None and self._said.add(sha256(topic.encode() + data).digest()):
+            # Sealed anew, the same content would be another message.
+            await self._host.gossip.publish(club.names(topic)[0], club.seal(topic, data))
         await trio.lowlevel.checkpoint()
 
     def serve(self, protocol: str, handler: Handler, *, max_request: int) -> None:
@@ -298,8 +334,25 @@ class Network:
         return self._dialer.worked()
 
     def connected(self) -> frozenset[str]:
-        """The peers with a live connection."""
-        return frozenset(self._host.connected) if self._host is not None else frozenset()
+        """The peers with a live connection; where there is a club, those of them that are members."""
+        return frozenset(self._membership.members)
+
+    @property
+    def private(self) -> bool:
+        """Whether only members are served."""
+        return self._membership.club is not None
+
+    def rekey(self, club: Club) -> None:
+        """Other secrets count from now on; peers that proved to know one that is gone must prove another one.
+
+        Raises:
+            NetworkError: the network is not private.
+        """
+        if not self.private:
+            raise NetworkError("an open network cannot become a private one while it runs")
+        self._membership.rekey(club)
+        self._topics_changed.set()
+        self._dialer.forgive(trio.current_time())
 
     def traffic(self) -> dict[str, Traffic]:
         """Per connected peer, what its connections carried."""

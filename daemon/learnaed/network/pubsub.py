@@ -21,6 +21,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from learnae.errors import WireError
 from learnaed.network.ratelimit import RateLimiter
 from learnaed.network.settings import Counters, NetworkSettings
 
@@ -151,6 +152,7 @@ class Gossip(Pubsub):
         counters: Counters,
         deliver: Deliver,
         misbehaved: Callable[[ID], None],
+        greets: Callable[[str], bool] = lambda peer: True,
     ) -> None:
         self.gossip_router = Router(counters)
         super().__init__(
@@ -168,6 +170,7 @@ class Gossip(Pubsub):
         self._counters = counters
         self._deliver = deliver
         self._misbehaved = misbehaved
+        self._greets = greets
         self._limiter = RateLimiter(settings.messages_per_second, burst_seconds=10.0)
 
     async def publish(self, topic_id: str | list[str], data: bytes) -> None:
@@ -236,6 +239,10 @@ class Gossip(Pubsub):
         self._counters.messages_received += 1
         try:
             self._deliver(topic, msg.data, str(msg_forwarder))
+        except WireError as error:
+            self._counters.dropped["unopened"] += 1
+            _log.debug("a message of %s: %s", msg_forwarder, error)
+            return
         except Exception:
             self._counters.dropped["handler-error"] += 1
             _log.exception("the handler of topic %s failed", topic)
@@ -244,11 +251,18 @@ class Gossip(Pubsub):
         await self.gossip_router.publish(msg_forwarder, clean)
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
-        """libp2p drops what exceeds 32 queued messages of a peer, which a burst of dozens does."""
+        """Strangers are not spoken to. libp2p drops what exceeds 32 queued messages, which a burst of dozens does."""
+        if not self._greets(str(peer_id)):
+            return
         await super()._handle_new_peer(peer_id)
         queue = self.peer_queues.get(peer_id)
         if queue is not None:
             queue._queue.max_size = MAX_QUEUED
+
+    def welcome(self, peer_id: ID) -> None:
+        """A connected peer has become one that is spoken to."""
+        if self.manager.is_running:
+            self.manager.run_task(self._handle_new_peer_with_retry, peer_id)
 
     def get_hello_packet(self) -> rpc_pb2.RPC:
         packet = rpc_pb2.RPC()

@@ -16,6 +16,8 @@ class NetworkSettings:
     Attributes:
         listen: multiaddrs to listen on; a taken port is replaced by any free one.
         peers: multiaddrs with /p2p/..., dialled for as long as the node runs.
+        allow: peer ids; if there are any, only these are connected to.
+        deny: peer ids that are not connected to, whatever `allow` says.
         mdns: find and announce nodes on the local network. Off: only given, remembered and learned addresses.
         max_connections: connections in both directions together. More cost memory (about 0.3 MB each) and pings.
         messages_per_second: what one peer may send or forward on one topic, averaged; a burst of ten seconds' worth is
@@ -28,12 +30,18 @@ class NetworkSettings:
 
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4117",)
     peers: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
     mdns: bool = True
     max_connections: int = 40
     messages_per_second: float = 50.0
     max_message: int = 64 * 1024
     ping_after: float = 8.0
     dead_after: float = 18.0
+
+    def permits(self, peer: str) -> bool:
+        """Whether a peer may be connected at all."""
+        return peer not in self.deny and (not self.allow or peer in self.allow)
 
     def listen_addresses(self) -> list[Address]:
         """The parsed `listen`.
@@ -68,6 +76,11 @@ class NetworkSettings:
                     "impostor. Append /p2p/PEER-ID: the other node prints its full address when it starts, and "
                     "`learnae status` shows it there.",
                     code="bad-address",
+                )
+            if not self.permits(address.peer):
+                raise ConfigError(
+                    f"--peer {address} is to be dialled, but --deny names it, or --allow only others. "
+                    "Say one or the other."
                 )
             if not address.dialable:
                 raise ConfigError(

@@ -16,7 +16,9 @@ _ADDRESS = re.compile(
     r"(?<![\w.])(?<!==)\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"  # behind "==" it is a version
     r"|(?<![\w:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])"
 )
-_SECRET_LINE = re.compile(r"""(?im)^(\s*["']?[\w.-]*(?:secret|token|passphrase|password)[\w.-]*["']?\s*[=:]\s*).*$""")
+_SECRET_LINE = re.compile(
+    r"""(?im)^(\s*["']?[\w.-]*(?:secret(?!_file)|token|passphrase|password)[\w.-]*["']?\s*[=:]\s*).*$"""
+)
 _SHORTEST = 6
 
 

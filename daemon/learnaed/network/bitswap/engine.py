@@ -140,7 +140,7 @@ class Bitswap:
     # --- hooks for sessions
 
     def is_connected(self, peer: str) -> bool:
-        return self._host is not None and peer in self._host.connected
+        return self._host is not None and self._host.reaches(peer)
 
     def enter(self, session: Session) -> None:
         self._sessions[session] = None
