@@ -23,6 +23,8 @@ from learnae.errors import DaemonError
 
 _ORDER: Final = ("peer", "role", "updates", "rate", "stale", "sent", "received", "settled", "seen")
 """The columns by which `s` sorts, one after the other."""
+_LOW = 20
+"""Lines below which messages and some of the figures are left out."""
 _REDRAW = 1.0
 """Seconds between two drawings of what only time changes, the rest of a pause for instance."""
 
@@ -46,6 +48,7 @@ class Top(App[int]):
 
     def __init__(self, source: Source) -> None:
         super().__init__()
+        self.animation_level = "none"  # Each step of an animation would have to go through ssh.
         self._source = source
         self._look = Look()
         self._trail = Trail()
@@ -76,6 +79,7 @@ class Top(App[int]):
 
     def on_resize(self, event: Resize) -> None:
         """Show what fits now."""
+        self.screen_stack[0].set_class(event.size.height < _LOW, "low")
         self.call_after_refresh(self._draw)
 
     def show(self, look: Look) -> None:
@@ -135,8 +139,8 @@ class Top(App[int]):
         place = next((index for index, (peer, _) in enumerate(rows) if peer == selected), 0)
         offset = table.scroll_y
         table.clear(columns=True)
-        for key, heading in headings:
-            table.add_column(heading, key=key)
+        for key, heading, width in headings:
+            table.add_column(heading, key=key, width=width)
         for peer, cells in rows:
             table.add_row(*cells, key=peer)
         table.move_cursor(row=place, animate=False, scroll=False)

@@ -93,13 +93,14 @@ def counted(counts: Mapping[str, int] | None) -> str:
 
 def peers(
     rows: Sequence[Peer], width: int, heading: str, backwards: bool
-) -> tuple[list[tuple[str, Text]], list[tuple[str, list[Text]]]]:
-    """The table: (heading, with a mark on that by which it is sorted) and (peer id, cells)."""
+) -> tuple[list[tuple[str, Text, int]], list[tuple[str, list[Text]]]]:
+    """The table: (name, heading, width) of columns, with a mark on that by which it is sorted, and (peer id, cells)."""
     shown = ordered(rows, heading, backwards)[:MOST_PEERS]
-    columns = fitting(shown, width)
-    marks = {heading: " ▼" if backwards else " ▲"}
-    headings = [(column.heading, Text(column.heading + marks.get(column.heading, ""))) for column in columns]
-    lines = []
+    columns, lines = fitting(shown, width), []
+    mark = " ▼" if backwards else " ▲"
+    headings = [
+        (column.heading, column.heading + mark * (column.heading == heading), column.width(shown)) for column in columns
+    ]
     for peer in shown:
         cells = []
         for column in columns:
@@ -108,7 +109,7 @@ def peers(
             styled.justify = "right" if column.right else "left"
             cells.append(styled)
         lines.append((str(peer.get("peer")), cells))
-    return headings, lines
+    return [(name, Text(title), max(len(title), wide)) for name, title, wide in headings], lines
 
 
 def messages(status: Mapping[str, Any], most: int) -> Text:

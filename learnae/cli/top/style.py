@@ -1,11 +1,11 @@
-"""The layout of `learnae top`, in textual's CSS: all fits into 80x24, and nothing breaks in 40 columns; used by `app`."""
+"""The layout of `learnae top`, in textual's CSS: fits into 80x24, breaks nothing in 40 columns; used by `app`."""
 
 from __future__ import annotations
 
 from typing import Final
 
 CSS: Final = """
-Screen { layers: base; }
+Screen { overflow: hidden; }
 Static { text-wrap: nowrap; text-overflow: ellipsis; }
 #head { height: 1; padding: 0 1; background: $panel; }
 #reasons { height: auto; max-height: 3; padding: 0 1; text-wrap: wrap; }
@@ -24,6 +24,10 @@ Sparkline > .sparkline--max-color { color: $success; }
 #no-peers { height: 1fr; min-height: 1; }
 #messages-box { height: 4; padding: 0 1; border-top: solid $panel; }
 .gone #figures, .gone .chart, .gone #peers, .gone #messages-box { opacity: 50%; }
+
+.low #messages-box { display: none; }
+.low #figures { max-height: 4; }
+.low #peers { min-height: 2; }
 
 Help, HowLong { align: center middle; background: $background 60%; }
 .dialog { width: 64; max-width: 100%; height: auto; max-height: 100%; overflow-y: auto; }
