@@ -23,6 +23,7 @@ from learnae.protocol import Evaluate, Setup
 from learnaed import logs
 from learnaed.blockstore import MARGIN, BlockStore
 from learnaed.driver import Driver
+from learnaed.feed import Feed
 from learnaed.identity import load_identity
 from learnaed.ipfs import IpfsPinning
 from learnaed.library import Library
@@ -57,7 +58,7 @@ def run(config: Config) -> int:
     with open_profile(config.home, config.profile) as profile, logs.to_file(profile, config.log_format):
         if config.profile is None and profile.name != "default":
             log.info("another learnaed holds the default profile", profile=profile.name)
-        messages = Messages()
+        messages = Messages(Feed())
         for _ in range(_MOST_LIVES):
             try:
                 return _live(config, profile, messages)
@@ -106,6 +107,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             archive=archive,
             on_archive=catalogue.hand_over,
             last_round=config.rounds,
+            feed=messages.feed,
         )
         trainer = driver.trainer = Trainer(
             _setup(config, profile, identity.author, blocks),
@@ -122,7 +124,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             nursery.start_soon(_watch_stop, node, watchdog)
             # The status endpoint comes early, so that a start that hangs can be looked into.
             token = create_token(profile)
-            await nursery.start(_serve, node, config.status_port, token, profile)
+            await nursery.start(_serve, node, config, token, profile)
             await nursery.start(network.run)
             log.info("ready", peer=identity.peer_id, topic=config.topic, listen=" ".join(network.addresses))
             if pinning is not None:
@@ -135,6 +137,7 @@ async def _run(config: Config, profile: Path, messages: Messages, watchdog: Watc
             nursery.start_soon(trainer.run)
             nursery.start_soon(driver.run)
             nursery.start_soon(_remember_peers, network, store)
+            nursery.start_soon(node.watch)
 
             await driver.left.wait()
             await _shut_down(node, driver, trainer, network, store, profile, watchdog)
@@ -182,8 +185,9 @@ def _blocks(profile: Path, cap: int) -> BlockStore:
     return BlockStore(profile / "snapshots", cap=cap, margin=margin)
 
 
-async def _serve(node: Node, port: int, token: str, profile: Path, *, task_status: TaskStatus[str]) -> None:
-    await serve(node, "127.0.0.1", port, token, directory=profile, task_status=task_status)
+async def _serve(node: Node, config: Config, token: str, profile: Path, *, task_status: TaskStatus[str]) -> None:
+    port, remote = config.status_port, config.status_listen
+    await serve(node, "127.0.0.1", port, token, remote=remote, directory=profile, task_status=task_status)
 
 
 async def _watch_signals(node: Node, driver: Driver, *, task_status: TaskStatus[None]) -> None:

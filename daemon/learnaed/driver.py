@@ -22,9 +22,12 @@ from learnae.layout import Layout
 from learnae.ledger import Applied, Kept, Refusal
 from learnae.manifest import Manifest
 from learnae.peer import peer_id, public_key
+from learnae.rules import FULL
 from learnae.snapshot import header
+from learnae.vector import UpdateId
 from learnaed import logs, protocols
 from learnaed.asker import Asker
+from learnaed.feed import Feed, Kind, finite
 from learnaed.network import Network
 from learnaed.patience import Patience
 from learnaed.payloads import Payloads
@@ -46,6 +49,7 @@ _LAST = (*_ALONE, events.RoundFinished)
 """These are not to wait for what comes after: a trainer stands idle."""
 _TIDY_EVERY = 60.0
 _CHANGES = get_args(Change)
+_VOIDS = 1000
 
 log = logs.get("driver")
 
@@ -79,6 +83,7 @@ class Driver:
         archive: Archive | None = None,
         on_archive: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         last_round: int | None = None,
+        feed: Feed | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.trainer: Trainer | None = None
@@ -94,6 +99,9 @@ class Driver:
         self._network = network
         self._notify = notify
         self._last_round = last_round
+        self._feed = feed or Feed()
+        self.voids: deque[UpdateId] = deque(maxlen=_VOIDS)
+        """Updates lately found to have a payload that cannot be decoded."""
         self._clock = clock
         self._queue: deque[tuple[float, events.Event]] = deque()
         self._wake = trio.Event()
@@ -135,6 +143,7 @@ class Driver:
             key = public_key(peer)
         except WireError:
             return  # A libp2p node with another kind of key is none of ours.
+        self._feed.post(Kind.PEER, peer=peer, connected=connected)
         self.post(events.PeerConnected(key) if connected else events.PeerDisconnected(key))
 
     def _connected(self) -> list[bytes]:
@@ -166,6 +175,7 @@ class Driver:
             case protocol.Finished():
                 self.post(events.TrainerFinished())
             case protocol.Void():
+                self.voids.append((message.author, message.seq))
                 self.post(events.PayloadVoid((message.author, message.seq)))
             case protocol.Warned():
                 self._notify("warning", message.text)
@@ -202,6 +212,16 @@ class Driver:
             self._notify("warning", f"tensor {alarm} is near the limit of its range; the learning rate may be too high")
         self.report = report
         self.rounds = report.rounds
+        self._feed.post(
+            Kind.REPORT,
+            rounds=report.rounds,
+            steps=report.steps,
+            samples=report.samples,
+            loss=finite(report.loss),
+            accuracy=finite(report.metrics.get("accuracy")),
+            accuracy_averaged=finite(report.averaged.get("accuracy")),
+            steps_per_second=report.steps_per_second,
+        )
         self.post(events.Progress(report.samples_per_second))
         if self._last_round is not None and report.rounds >= self._last_round:
             self.post(events.Finish())
@@ -363,6 +383,15 @@ class Driver:
         if entry is None:
             self._tell(protocol.Accepted(b"", action.own_seq, b"", 0, None))
         else:
+            self._feed.post(
+                Kind.ROUND,
+                seq=entry.seq,
+                slot=entry.slot,
+                samples=entry.samples,
+                norm=finite(entry.norm),
+                loss=finite(entry.loss),
+                counts=action.ratio / FULL,
+            )
             self._tell(protocol.Accepted(entry.author, entry.seq, entry.digest, entry.slot, action.ratio))
 
     def _taking(self, action: actions.TakeCut) -> Unit:

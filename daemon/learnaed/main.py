@@ -55,6 +55,7 @@ def cli() -> None:
 @click.option("--home", metavar="DIR", help="Directory that holds the profiles.  [default: the user's data directory]")
 @click.option("--profile", metavar="NAME", help="State directory inside home.  [default: default, default-2, ...]")
 @click.option("--status-port", metavar="PORT", help="Status endpoint, or the next free port.  [default: 4118]")
+@click.option("--status-listen", metavar="ADDR:PORT", help="Status endpoint for other machines too.  [default: none]")
 @click.option("--from", "start", metavar="CID", help="Start from this cut, see `learnae snapshots`.  [default: peers']")
 @click.option("--ipfs", metavar="auto|off|ADDR", help="Pin snapshots to this IPFS node.  [default: auto, on this PC]")
 @click.option("--snapshot-cap", metavar="SIZE", help="Most bytes of snapshots on the disk.  [default: 20GiB]")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import math
 import os
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,31 +18,48 @@ from learnae import __version__
 from learnae.config import Config
 from learnae.coordinator import Coordinator, CoordinatorStatistics, events
 from learnae.errors import DaemonError
+from learnae.ledger import Entry
 from learnae.peer import peer_id
+from learnae.rules import FULL
 from learnae.wire import CutId
 from learnaed import logs
 from learnaed.driver import Driver
+from learnaed.feed import JSON, Feed, Kind, finite
+from learnaed.history import History
 from learnaed.network import Network
 from learnaed.snapshots import Catalogue, Shelf
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
+from learnaed.watch import watch
 
 log = logs.get("node")
 
 _MESSAGES = 50
+_ROLES = {
+    "training": "trains",
+    "alone": "trains",
+    "finishing": "trains",
+    "paused": "paused",
+    "starting": "serves",
+    "joining": "serves",
+    "settling": "serves",
+    "leaving": "serves",
+}
 _ENDING = ("finishing", "settling", "leaving", "stopping")
 _LEVELS = {"info": log.info, "warning": log.warning, "error": log.error}
 
 
 class Messages:
-    """What the user was told lately; the same lines are in the log."""
+    """What the user was told lately; the same lines are in the log, and events of `feed`."""
 
-    def __init__(self) -> None:
+    def __init__(self, feed: Feed | None = None) -> None:
+        self.feed = feed or Feed()
         self._lines: deque[dict[str, str]] = deque(maxlen=_MESSAGES)
 
     def add(self, level: str, text: str) -> None:
         """Tell the user."""
         _LEVELS[level](text)
+        self.feed.post(Kind.MESSAGE, level=level, text=text)
         self._lines.append({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "text": text})
 
     def lines(self) -> list[dict[str, str]]:
@@ -76,9 +93,15 @@ class Node:
         self._catalogue = catalogue
         self._trainer = trainer
         self._messages = messages
+        self.feed = messages.feed
+        self.history = History()
         self._started = time.time()
         self.stop = trio.Event()
         """Set when the user wants the daemon to end now, without settling."""
+
+    async def watch(self) -> None:
+        """Post what changes, and keep the history, until cancelled."""
+        await watch(self.status, self.feed, self.history)
 
     def state(self) -> str:
         """The coordinator's state, or stopping."""
@@ -137,6 +160,7 @@ class Node:
             },
             "store": asdict(self._store.statistics()),
             "driver": asdict(self._driver.statistics()),
+            "feed": asdict(self.feed.statistics()),
             "messages": self._messages.lines(),
         }
 
@@ -186,10 +210,10 @@ class Node:
             "rounds": self._driver.rounds,
             "steps": report.steps if report else 0,
             "samples": report.samples if report else 0,
-            "loss": _finite(report.loss) if report else None,
-            "accuracy": _finite(report.metrics.get("accuracy")) if report else None,
-            "accuracy_averaged": _finite(report.averaged.get("accuracy")) if report else None,
-            "metrics": {name: _finite(value) for name, value in report.metrics.items()} if report else {},
+            "loss": finite(report.loss) if report else None,
+            "accuracy": finite(report.metrics.get("accuracy")) if report else None,
+            "accuracy_averaged": finite(report.averaged.get("accuracy")) if report else None,
+            "metrics": {name: finite(value) for name, value in report.metrics.items()} if report else {},
             "digest": report.digest.hex() if report else None,
             "steps_per_second": report.steps_per_second if report else 0.0,
             "samples_per_second": report.samples_per_second if report else 0.0,
@@ -203,9 +227,14 @@ class Node:
         now = time.time()
         known = self._network.known_addresses()
         members = {peer.key for peer in self._coordinator.members(now)}
+        traffic = self._network.traffic()
+        genesis, ledger = self._coordinator.genesis, self._coordinator.ledger
+        slot = int(now // genesis.slot_seconds) if genesis else 0
+        newest = {entry.author: entry.slot for entry in ledger.entries()} if ledger is not None else {}
         rows = []
         for peer in self._coordinator.peers:
             beat = peer.heartbeat
+            moved = traffic.get(peer_id(peer.key))
             rows.append(
                 {
                     "peer": peer_id(peer.key),
@@ -213,6 +242,11 @@ class Node:
                     "connected": peer.connected,
                     "swarm_match": peer.key in members,
                     "state": beat.state if beat else "unknown",
+                    "role": _ROLES.get(beat.state, "unknown") if beat else "unknown",
+                    "bytes_sent": moved.sent if moved else 0,
+                    "bytes_received": moved.received if moved else 0,
+                    "direction": moved.direction if moved else None,
+                    "staleness": max(0, slot - newest[peer.key]) if peer.key in newest else None,
                     "agent": beat.agent if beat else None,
                     "updates": beat.updates if beat else None,
                     "vector_digest": beat.digest.hex() if beat else None,
@@ -241,6 +275,32 @@ class Node:
             return False, "events are coming in faster than they are handled"
         return True, self.state()
 
+    async def updates(self, limit: int) -> list[dict[str, Any]]:
+        """The newest updates that are held here above the pruned part of the log, newest first."""
+        ledger = self._coordinator.ledger
+        if ledger is None:
+            return []
+        entries = ledger.entries()[-limit:][::-1]
+        counts = [ledger.ratio(entry) / FULL for entry in entries]
+        sizes = await trio.to_thread.run_sync(self._store.sizes, ledger.swarm, entries)
+        voids = set(self._driver.voids)
+
+        def row(entry: Entry, size: int | None, counts: float) -> dict[str, Any]:
+            return {
+                "author": peer_id(entry.author),
+                "seq": entry.seq,
+                "slot": entry.slot,
+                "interval": ledger.rules.interval(entry.slot),
+                "samples": entry.samples,
+                "norm": finite(entry.norm),
+                "loss": finite(entry.loss),
+                "bytes": size,
+                "counts": counts,
+                "void": entry.id in voids,
+            }
+
+        return [row(*columns) for columns in zip(entries, sizes, counts, strict=True)]
+
     async def snapshots(self) -> list[dict[str, Any]]:
         """The cuts that are kept here."""
         return await self._catalogue.rows()
@@ -256,6 +316,24 @@ class Node:
     async def take(self, path: Path) -> dict[str, Any]:
         """Take in a file that holds a cut or a snapshot."""
         return await self._catalogue.take(path)
+
+    async def pause(self, seconds: float | None = None) -> None:
+        """Stop training until `resume`."""
+        if seconds is not None:
+            raise DaemonError("this node cannot pause for a time: say pause, and resume later")
+        await self.command("pause")
+
+    async def resume(self) -> None:
+        """Train again."""
+        await self.command("resume")
+
+    def limits(self) -> dict[str, JSON]:
+        """The limits in force; there are none yet."""
+        return {}
+
+    async def set_limits(self, changes: Mapping[str, JSON]) -> dict[str, JSON]:
+        """Change limits; all that are in force then."""
+        raise DaemonError("this node knows no limits")
 
     async def command(self, verb: str) -> None:
         """Carry out a verb of the status endpoint."""
@@ -282,8 +360,3 @@ def _named(cut: CutId | None) -> dict[str, Any] | None:
 def _text(cid: bytes) -> str:
     """A CID as people and other programs write it: base32, in lower case."""
     return "b" + base64.b32encode(cid).decode().rstrip("=").lower()
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity, which a loss may well be."""
-    return value if value is not None and math.isfinite(value) else None

@@ -39,6 +39,7 @@ _COMMANDS = {
     "finish": "learnae.cli.steering:finish",
     "stop": "learnae.cli.steering:stop",
     "limits": "learnae.cli.limiting:limits",
+    "dashboard": "learnae.cli.dashboard:dashboard",
     "snapshots": "learnae.cli.models:snapshots",
     "pin": "learnae.cli.models:pin",
     "unpin": "learnae.cli.models:unpin",

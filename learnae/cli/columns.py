@@ -86,6 +86,12 @@ def _named(name: str) -> Callable[[Peer], str]:
     return lambda peer: clean(peer.get(name) or "-", 24)
 
 
+def _dialled(peer: Peer) -> str:
+    """Who dialled whom."""
+    direction = peer.get("direction")
+    return {"inbound": "by it", "outbound": "by us"}.get(str(direction), _named("direction")(peer))
+
+
 def _settled(peer: Peer) -> float | None:
     named = peer.get("settled")
     return _number("index")(named) if isinstance(named, Mapping) else None
@@ -100,7 +106,7 @@ COLUMNS: Final = (
     Column("updates", _shown("updates", lambda count: f"{count:.0f}"), _number("updates"), 85, True),
     Column("sent", _shown("bytes_sent", size), _number("bytes_sent"), 40, True),
     Column("received", _shown("bytes_received", size), _number("bytes_received"), 40, True),
-    Column("way", _named("direction"), _named("direction"), 20),
+    Column("dialled", _dialled, _dialled, 20),
     Column("settled", lambda peer: cut(peer.get("settled")), _settled, 50),
     Column("seen", _shown("last_seen", lambda past: f"{duration(past)} ago"), _number("last_seen"), 80, True),
     Column("address", _addresses, _addresses, 60, least=24),
@@ -114,7 +120,7 @@ _NEED: Final = {
     "stale": "staleness",
     "sent": "bytes_sent",
     "received": "bytes_received",
-    "way": "direction",
+    "dialled": "direction",
 }
 """A column is there only if a peer has this field: daemons of older versions lack some."""
 

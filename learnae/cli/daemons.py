@@ -42,6 +42,10 @@ class Daemon:
         """The JSON answer to GET. Raises DaemonError if there is none, or it is silent for so long."""
         return self.content(self._request("GET", path, self.reading(), timeout))
 
+    def ticket(self) -> str:
+        """What opens the dashboard in a browser with the right to steer, once, within a minute."""
+        return str(self.post("/api/ticket")["ticket"])
+
     def post(self, path: str, timeout: float = TIMEOUT) -> Any:
         """The JSON answer to POST, with the token. Raises DaemonError if it refuses, or is silent for so long."""
         return self.content(self._request("POST", path, self.authorisation(), timeout))

@@ -18,14 +18,14 @@ def seconds(text: str) -> float:
     """ "90s", "30m", "2h", "1d" or "1h30m" in seconds.
 
     Raises:
-        ValueError: it is no such thing, not above zero, or longer than a year; says what to write.
+        ValueError: it is no such thing, shorter than a second, or longer than a year; says what to write.
     """
     words = text.strip().lower()
     total = sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(words))
     if not words or _PART.sub("", words).strip():
         raise ValueError(f"{text[:40]!r} is no length of time. Write 90s, 30m, 2h, 1d or 1h30m.")
-    if not 0 < total <= LONGEST:
-        raise ValueError(f"{text[:40]!r} is not between a moment and a year. Write 90s, 30m, 2h, 1d or 1h30m.")
+    if not 1 <= total <= LONGEST:
+        raise ValueError(f"{text[:40]!r} is not between a second and a year. Write 90s, 30m, 2h, 1d or 1h30m.")
     return total
 
 

@@ -37,6 +37,8 @@ class Config:
         profile: name of the state directory inside `home`. None: "default", or the next free one of
             "default-2", "default-3", ... where another daemon holds it.
         status_port: first port to try for the local status endpoint; 0 takes any free port.
+        status_listen: "ADDRESS:PORT" on which other machines reach the status endpoint too; everything needs the token
+            there, which travels unencrypted. None: this machine alone.
         start: CID of the cut to start from, if this node does not know of a later one; None: what the peers have.
         ipfs: "auto" pins snapshots to an IPFS node on this machine, if one is found; "off" does not look for one; a
             multiaddr is that of its RPC API.
@@ -64,6 +66,7 @@ class Config:
     home: Path
     profile: str | None = None
     status_port: int = 4118
+    status_listen: str | None = None
     start: str | None = None
     ipfs: str = "auto"
     snapshot_cap: int = 20 * 2**30

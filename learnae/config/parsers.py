@@ -175,6 +175,22 @@ def _check_peer(address: str) -> None:
         ) from None
 
 
+def _status_listen(value: object) -> str:
+    host, _, port = str(value).rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address(bare)
+        right = address.version == (6 if host != bare else 4) and re.fullmatch(r"\d{1,5}", port)
+        if not right or not 1 <= int(port) <= 65535:
+            raise ValueError(value)
+    except ValueError:
+        raise ValueError(
+            "must read ADDRESS:PORT, or [ADDRESS]:PORT for IPv6. Say 192.0.2.7:4119 with this PC's own address, or "
+            "0.0.0.0:4119 for all of them."
+        ) from None
+    return str(value)
+
+
 def _start(value: object) -> str:
     text = str(value)
     try:
@@ -209,6 +225,7 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "home": _path,
     "profile": _name,
     "status_port": _whole(0, 65535),
+    "status_listen": _status_listen,
     "start": _start,
     "ipfs": _ipfs,
     "snapshot_cap": _size,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import trio
 
-from learnae.errors import DaemonError, NetworkError, StoreError, WireError
+from learnae.errors import ConfigError, DaemonError, NetworkError, StoreError, WireError
 from learnae.peer import peer_id
+from learnaed.feed import Feed
+from learnaed.history import History
 
 
 def fake_status(**changes: Any) -> dict[str, Any]:
@@ -17,6 +20,8 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         "peer": peer_id(bytes(range(32))),
         "topic": "test",
         "task": "digits",
+        "data": None,
+        "shard": "1/2",
         "profile": "default",
         "state": "training",
         "swarm": "ab" * 32,
@@ -30,9 +35,10 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         "share": 0.5,
         "members": 1,
         "trainer": {
-            "state": "training",
+            "state": "running",
             "pid": 2,
             "restarts": 1,
+            "queued": 0,
             "rounds": 7,
             "steps": 350,
             "samples": 11200,
@@ -40,7 +46,9 @@ def fake_status(**changes: Any) -> dict[str, Any]:
             "accuracy": 0.9,
             "accuracy_averaged": None,
             "digest": "ef" * 32,
+            "metrics": {"accuracy": 0.9},
             "steps_per_second": 55.5,
+            "samples_per_second": 1776.0,
             "training_seconds": 8.0,
             "exchange_seconds": 0.5,
             "slots_per_round": 1,
@@ -50,7 +58,9 @@ def fake_status(**changes: Any) -> dict[str, Any]:
             "updates": 21,
             "authors": 3,
             "vector_digest": "12" * 32,
+            "samples": 33600,
             "missing": 0,
+            "syncing": 0,
             "clipped": 2,
             "floor": 90,
             "vector": {"a": 7},
@@ -96,7 +106,39 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         "clock_offset": -3.25,
         "store": {"path": "ledger.sqlite", "bytes": 4096, "writes": 3},
         "refused": {"forged": 2, 'odd "reason"\n': 1},
-        "network": {"peers": 2, "bytes_sent": 5000, "bytes_received": 7000, "dropped": {"busy": 3}},
+        "network": {
+            "peers": 2,
+            "connections": 2,
+            "known_peers": 3,
+            "bytes_sent": 5000,
+            "bytes_received": 7000,
+            "messages_published": 40,
+            "messages_received": 80,
+            "requests_sent": 3,
+            "requests_failed": 0,
+            "requests_served": 4,
+            "dials": 5,
+            "dial_failures": 1,
+            "discovered": 2,
+            "host_restarts": 0,
+            "dropped": {"busy": 3},
+        },
+        "bitswap": {
+            "blocks_sent": 3,
+            "bytes_sent": 60_000,
+            "blocks_received": 2,
+            "bytes_received": 40_000,
+            "duplicates": 0,
+            "unwanted": 0,
+            "unwanted_bytes": 0,
+            "malformed": 0,
+            "wants": 3,
+            "refused_wants": 0,
+            "links": 2,
+            "sessions": 0,
+        },
+        "driver": {"queued": 0, "events": 900, "store_failures": 0, "store_waiting": 0},
+        "feed": {"events": 12, "readers": 1, "gaps": 0},
         "messages": [{"time": "2030-01-31T12:00:00.000+00:00", "level": "info", "text": "hello"}],
     }
     return status | changes
@@ -119,8 +161,23 @@ def fake_cut(index: int, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def fake_update(seq: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "author": peer_id(bytes(32)),
+        "seq": seq,
+        "slot": 100 + seq,
+        "interval": (100 + seq) // 8,
+        "samples": 1280,
+        "norm": 41.5,
+        "loss": 0.25,
+        "bytes": 950,
+        "counts": 1.0,
+        "void": False,
+    } | changes
+
+
 class FakeSource:
-    """Has the cuts of `cuts`. To pin "bafynobody" and so on fails as the names say."""
+    """Has the cuts of `cuts`, updates 1 to 150, and one limit. To pin "bafynobody" and so on fails as the names say."""
 
     failures: ClassVar[dict[str, Exception]] = {
         "bafyno-cid": WireError("this is no CID. Give one."),
@@ -129,6 +186,10 @@ class FakeSource:
     }
 
     def __init__(self, **changes: Any) -> None:
+        self.feed = Feed()
+        self.history = History()
+        self.in_force: dict[str, Any] = {"upload": 1_000_000}
+        self.pauses: list[float | None] = []
         self.cuts: list[dict[str, Any]] = []
         self.asked: list[tuple[str, str]] = []
         self.state = fake_status(**changes)
@@ -150,7 +211,11 @@ class FakeSource:
                 "connected": True,
                 "swarm_match": True,
                 "state": "training",
+                "role": "trains",
+                "agent": "learnae/0.1.0",
                 "updates": 7,
+                "vector_digest": "12" * 16,
+                "samples_per_second": 1776.0,
                 "settled": {"index": 98, "cid": "bafkreiaaaaaasettled"},
                 "newest": None,
                 "floor": None,
@@ -159,6 +224,10 @@ class FakeSource:
                 "last_seen": 1.4,
                 "layout": "cd" * 32,
                 "problem": None,
+                "bytes_sent": 2500,
+                "bytes_received": 3500,
+                "direction": "inbound",
+                "staleness": 2,
             }
         ]
 
@@ -171,6 +240,26 @@ class FakeSource:
         self.verbs.append(verb)
         if verb == "stop":
             self.stopped.set()
+
+    async def pause(self, seconds: float | None) -> None:
+        self.pauses.append(seconds)
+        await self.command("pause")
+
+    async def resume(self) -> None:
+        await self.command("resume")
+
+    def limits(self) -> dict[str, Any]:
+        return self.in_force
+
+    async def set_limits(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        for name in changes:
+            if name not in self.in_force:
+                raise ConfigError(f"there is no limit {name!r}; there is: upload")
+        self.in_force |= changes
+        return self.in_force
+
+    async def updates(self, limit: int) -> list[dict[str, Any]]:
+        return [fake_update(seq) for seq in range(150, 0, -1)][:limit]
 
     async def snapshots(self) -> list[dict[str, Any]]:
         return self.cuts

@@ -72,7 +72,7 @@ def no_proxy_helps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_status_of_one_daemon(tmp_path: Path) -> None:
     with running(tmp_path) as source:
         result = learnae(tmp_path, "status", "--json")
-        assert json.loads(result.stdout) == source.state
+        assert source.state.items() <= json.loads(result.stdout).items()
         shown = learnae(tmp_path, "status")
     assert shown.exit_code == 0
     for text in ("default", "training", "topic test", "2 connected", "round 7", "90.0 %", "2 forged", "hello"):

@@ -284,7 +284,7 @@ NEW = {
     "staleness": 1,
     "bytes_sent": 1234,
     "bytes_received": 5.6e6,
-    "direction": "in",
+    "direction": "inbound",
 }
 
 
@@ -292,11 +292,11 @@ def test_peers_show_what_is_known_of_them(capsys: pytest.CaptureFixture[str], tm
     daemon = Daemon(tmp_path / "default", "", 1, "", "t")
     show_peers(daemon, [peer(**NEW)], Console(width=200))
     shown = capsys.readouterr().out
-    for text in ("trains", "120/s", "1 slot", "1.2 kB", "5.6 MB", "98 (asettled)", "/ip4/192.0.2.7/tcp/4117", " in "):
+    for text in ("trains", "120/s", "1 slot", "1.2 kB", "5.6 MB", "98 (asettled)", "/ip4/192.0.2.7/tcp/4117", "by it"):
         assert text in shown
     show_peers(daemon, [peer()], Console(width=200))
     shown = capsys.readouterr().out
-    assert "training" in shown and not [text for text in ("rate", "stale", "sent", "way") if text in shown]
+    assert "training" in shown and not [text for text in ("rate", "stale", "sent", "dialled") if text in shown]
 
 
 @pytest.mark.parametrize("width", [200, 100, 80, 60, 40])

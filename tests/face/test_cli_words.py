@@ -89,7 +89,7 @@ def test_lengths_of_time(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2", "h", "-2h", "0s", "2 weeks", "1h x", "367d", "nan", "inf", "1e9s", "²h", "9" * 400 + "h"]
+    "text", ["", "2", "h", "-2h", "0s", "0.5s", "2 weeks", "1h x", "367d", "nan", "inf", "1e9s", "²h", "9" * 400 + "h"]
 )
 def test_what_is_no_length_of_time(text: str) -> None:
     with pytest.raises(ValueError, match="Write 90s, 30m, 2h"):

@@ -1,4 +1,4 @@
-"""The user guide names every flag, metric, refusal and verb that there is."""
+"""The docs name every flag, metric, field, refusal and verb that there is."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from learnae.cli import cli, dropped
 from learnae.config import Config, flag
 from learnae.ledger.admission import Refusal
-from learnaed.network.settings import Counters, NetworkStatistics
 from learnaed.status import metrics
-from tests.face.fakes import FakeSource, fake_cut, fake_status
+from learnaed.status.reference import markdown
+from tests.face.fakes import fake_status
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "user-guide.md").read_text()
+METRICS = (ROOT / "docs" / "metrics.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Config)])
@@ -29,14 +31,15 @@ def test_flags(name: str) -> None:
 def test_metrics() -> None:
     status = fake_status()
     status["trainer"]["accuracy_averaged"] = 0.5
-    status["ledger"]["samples"] = 1
+    status["paused"] = {"reasons": [{"reason": "user", "text": "you said so", "until": None}]}
+    status["api"] = {"connections": 1, "turned_away": 0, "requests": 1, "refused": 0, "streams": 0}
     names = {
         sample.name
         for family in text_string_to_metric_families(metrics.render(status, True).decode())
         for sample in family.samples
     }
     assert len(names) >= 25
-    assert not [name for name in names if f"`{name}" not in GUIDE]
+    assert not [name for name in names if f"`{name}" not in METRICS]
 
 
 @pytest.mark.parametrize("refusal", list(Refusal))
@@ -52,14 +55,8 @@ def test_drops() -> None:
     assert not [reason for reason, meaning in dropped.MEANINGS.items() if f"| `{reason}` | {meaning}" not in GUIDE]
 
 
-def test_fields_of_the_status() -> None:
-    status = fake_status()
-    parts = (status, *(status[key] for key in ("trainer", "ledger", "cuts", "snapshots", "ipfs", "store")))
-    names = {name for part in parts for name in part}
-    names |= {field.name for kind in (NetworkStatistics, Counters) for field in fields(kind)} - {"counters"}
-    names |= set(fake_cut(1))
-    names |= {name for peer in FakeSource().peers() for name in peer}
-    assert not sorted(name for name in names if f"`{name}`" not in GUIDE)
+def test_the_reference_of_the_api() -> None:
+    assert markdown() == API.rstrip(), "write it anew, as learnaed.status.reference says"
 
 
 @pytest.mark.parametrize("command", sorted(set(cli.list_commands(click.Context(cli))) - {"version", "resume"}))

@@ -34,7 +34,7 @@ from learnae.errors import NetworkError
 from learnaed.network import patches
 from learnaed.network.addresses import Address
 from learnaed.network.pubsub import Deliver, Gossip
-from learnaed.network.settings import Counters, NetworkSettings
+from learnaed.network.settings import Counters, NetworkSettings, Traffic
 from learnaed.network.transport import MeteredStream, MeteredTCP
 
 _log = logging.getLogger(__name__)
@@ -239,6 +239,16 @@ class Host:
                         # First of all: frames are written under a shield, only a closed socket ends them.
                         self.swarm.abort_all()
                         nursery.cancel_scope.cancel()
+
+    def traffic(self) -> dict[str, Traffic]:
+        """Per connected peer, what its connections carried; the direction is that of the oldest."""
+        found: dict[str, Traffic] = {}
+        for conn in self.swarm.live():
+            peer, socket = str(conn.muxed_conn.peer_id), socket_of(conn.muxed_conn)
+            before = found.get(peer, Traffic(0, 0, "outbound" if conn.muxed_conn.is_initiator else "inbound"))
+            sent, received = before.sent + socket.sent, before.received + socket.received
+            found[peer] = Traffic(sent, received, before.direction)
+        return found
 
     async def _listen(self, address: Address) -> Address:
         if await self.swarm.listen(Multiaddr(str(address))):

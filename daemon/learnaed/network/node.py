@@ -25,7 +25,7 @@ from learnaed.network.dialer import Dialer, Source
 from learnaed.network.discovery import discover
 from learnaed.network.exchange import Exchange, Handler
 from learnaed.network.host import Host
-from learnaed.network.settings import Counters, NetworkSettings, NetworkStatistics
+from learnaed.network.settings import Counters, NetworkSettings, NetworkStatistics, Traffic
 
 if TYPE_CHECKING:
     # libp2p installs stubs for trio that lack its `TaskStatus`; at run time the two are the same thing.
@@ -273,6 +273,10 @@ class Network:
     def connected(self) -> frozenset[str]:
         """The peers with a live connection."""
         return frozenset(self._host.connected) if self._host is not None else frozenset()
+
+    def traffic(self) -> dict[str, Traffic]:
+        """Per connected peer, what its connections carried."""
+        return self._host.traffic() if self._host is not None else {}
 
     def block_statistics(self) -> BitswapStatistics:
         """Totals of Bitswap."""

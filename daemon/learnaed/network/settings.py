@@ -104,6 +104,15 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went over a peer's present connections, in bytes; `direction`: who dialled, "inbound" or "outbound"."""
+
+    sent: int
+    received: int
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkStatistics:
     """Figures for the status endpoint."""
 

@@ -32,6 +32,7 @@ class MeteredStream(ReadWriteCloser):
         self._position = 0
         self._write_lock = trio.Lock()
         self.last_received = trio.current_time()
+        self.sent = self.received = 0
         try:
             host, port, *_ = stream.socket.getpeername()
             self._remote: tuple[str, int] | None = (str(host), int(port))
@@ -47,6 +48,7 @@ class MeteredStream(ReadWriteCloser):
                 raise ConnectionClosedError(str(error), transport="tcp") from error
             self._position = 0
             self._counters.bytes_received += len(self._buffer)
+            self.received += len(self._buffer)
             self.last_received = trio.current_time()
         end = len(self._buffer) if n is None else self._position + n
         data = self._buffer[self._position : end]
@@ -60,6 +62,7 @@ class MeteredStream(ReadWriteCloser):
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise ConnectionClosedError(str(error), transport="tcp") from error
         self._counters.bytes_sent += len(data)
+        self.sent += len(data)
 
     def abort(self) -> None:
         """Close the socket now. Whoever waits on it, even shielded from cancellation, gets ConnectionClosedError."""

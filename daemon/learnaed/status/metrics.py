@@ -1,4 +1,4 @@
-"""The node's state as Prometheus text, for /metrics; every name is documented in docs/user-guide.md."""
+"""The node's state as Prometheus text, for /metrics; every name is documented in docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -48,6 +48,9 @@ _GAUGES = (
     ("store_bytes", ("store", "bytes"), "Size of the database"),
     ("network_peers", ("network", "peers"), "Connected peers"),
     ("ipfs_pins", ("ipfs", "pins"), "Pins of this node on the IPFS node"),
+    ("event_readers", ("feed", "readers"), "Who reads the events now"),
+    ("api_connections", ("api", "connections"), "Open connections with the status endpoint"),
+    ("api_streams", ("api", "streams"), "Open event streams"),
     ("ipfs_queue", ("ipfs", "queue"), "What is still to be pinned or unpinned there"),
 )
 _COUNTERS = (
@@ -58,6 +61,11 @@ _COUNTERS = (
     ("cuts_adopted", ("cuts", "adopted"), "Times that this node went over to the weights of others"),
     ("ipfs_sent_bytes", ("ipfs", "bytes_sent"), "Bytes sent to the IPFS node"),
     ("ipfs_failures", ("ipfs", "failures"), "Times that the IPFS node was away, refused or answered nonsense"),
+    ("events", ("feed", "events"), "Events for those who watch"),
+    ("event_gaps", ("feed", "gaps"), "Events that readers missed because they were too slow"),
+    ("api_requests", ("api", "requests"), "Requests to the status endpoint"),
+    ("api_refused", ("api", "refused"), "Requests refused before they were looked at"),
+    ("api_turned_away", ("api", "turned_away"), "Connections that came when there were too many"),
     ("network_sent_bytes", ("network", "bytes_sent"), "Bytes sent to peers"),
     ("network_received_bytes", ("network", "bytes_received"), "Bytes received from peers"),
 )
@@ -92,6 +100,10 @@ def _families(status: Mapping[str, Any], healthy: bool) -> Iterator[Any]:
         pinning = GaugeMetricFamily("learnae_ipfs_state", "1 for how it stands with the IPFS node", labels=["state"])
         pinning.add_metric([str(ipfs.get("state"))], 1)
         yield pinning
+    paused = GaugeMetricFamily("learnae_paused", "1 for each reason for which it does not train", labels=["reason"])
+    for reason in {str(row["reason"]) for row in (status.get("paused") or {}).get("reasons", ())}:
+        paused.add_metric([reason], 1)
+    yield paused
     yield GaugeMetricFamily("learnae_healthy", "1 if the node does its work", float(healthy))
     for name, path, text in _GAUGES:
         if (value := _number(status, path)) is not None:

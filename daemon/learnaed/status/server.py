@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 import trio
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio import serve as serve_asgi
 
 from learnae.errors import ConfigError
 from learnaed import logs
 from learnaed.status import files
-from learnaed.status.api import StatusSource, build
+from learnaed.status.access import Access
+from learnaed.status.api import build
+from learnaed.status.connections import Connections
+from learnaed.status.guard import Guard, Load, local_hosts, remote_hosts
+from learnaed.status.source import StatusSource
 
 if TYPE_CHECKING:
     # libp2p installs stubs for trio that lack its `TaskStatus`; at run time the two are the same thing.
     from trio_typing import TaskStatus
-
-__all__ = ["StatusSource", "serve"]
 
 LOOPBACK = ("127.0.0.1", "::1")
 PORT_TRIES = 32
@@ -35,6 +36,7 @@ async def serve(
     port: int,
     token: str,
     *,
+    remote: str | None = None,
     directory: Path | None = None,
     task_status: TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -44,40 +46,73 @@ async def serve(
         source: what to show and steer.
         bind: "127.0.0.1" or "::1"; never anything that another machine can reach.
         port: first port to try; the next free of 32 is taken. 0: any free port.
-        token: bearer token that POST requests must carry; see `files.create_token`.
+        token: bearer token that requests must carry which change anything; see `files.create_token`.
+        remote: "ADDRESS:PORT" to listen on besides, for other machines: everything needs the token there.
         directory: profile directory for `status.json`, written (mode 0600) before `started`, removed at exit.
 
     Raises:
-        ConfigError: `bind` is not a loopback address, or no port of those tried is free.
+        ConfigError: `bind` is not a loopback address, no port of those tried is free, or `remote` cannot be had.
         StoreError: `status.json` cannot be written.
     """
     listener = _listen(bind, port)
     bound = listener.getsockname()[1]
     url = f"http://[{bind}]:{bound}" if ":" in bind else f"http://{bind}:{bound}"
-    config = HypercornConfig()
-    # The descriptor's owner is hypercorn from here on, which closes it.
-    config.bind = [f"fd://{listener.detach()}"]
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.include_server_header = False
-    config.alpn_protocols = ["http/1.1"]
-    config.h11_max_incomplete_size = 16 * 1024
-    # No read_timeout: it would also end a request that waits for its answer, as `pin` and `import` may for long. Who
-    # does not send its request is cut off by the keep-alive timeout, who does not send its body by the API.
-    config.graceful_timeout = 0.5
+    far = _listen_to_all(remote) if remote is not None else None
+    connections, access, load = Connections(_config()), Access(token), Load()
+
+    def figures() -> dict[str, int]:
+        return {
+            "connections": len(connections),
+            "turned_away": connections.turned_away,
+            "requests": load.requests,
+            "refused": load.refused,
+        }
+
+    app = build(source, access, figures)
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_asgi, build(source, bound, token), config)
+        local = Guard(app, local_hosts(bound), access, load, closed=False)
+        nursery.start_soon(connections.serve, local, listener)
+        if far is not None:
+            nursery.start_soon(connections.serve, Guard(app, remote_hosts(), access, load, closed=True), far)
+            log.warning("other machines reach the status endpoint, unencrypted and with the token", address=remote)
         try:
             if directory is not None:
                 about = source.status()
-                files.write_status(
-                    directory, {"url": url, "pid": os.getpid(), "peer": about.get("peer"), "topic": about.get("topic")}
-                )
+                content = {"url": url, "pid": os.getpid(), "peer": about.get("peer"), "topic": about.get("topic")}
+                files.write_status(directory, content | ({"remote": remote} if remote else {}))
             log.info("status endpoint ready", url=url)
             task_status.started(url)
             await trio.sleep_forever()
         finally:
             if directory is not None:
                 files.remove_status(directory)
+
+
+def _config() -> HypercornConfig:
+    config = HypercornConfig()
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.include_server_header = False
+    config.h11_max_incomplete_size = 16 * 1024
+    # No read_timeout: it would also end a request that waits for its answer, as `pin` and `import` may for long. Who
+    # does not send its request is cut off by the keep-alive timeout, who does not send its body by the API.
+    return config
+
+
+def _listen_to_all(where: str) -> socket.socket:
+    host, _, port = where.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, int(port)))
+        listener.listen(64)
+    except OSError as error:
+        raise ConfigError(
+            f"the status endpoint cannot listen on {where}: {error.strerror}. Say --status-listen with an address of "
+            "this PC and a port that is free."
+        ) from error
+    return listener
 
 
 def _listen(bind: str, port: int) -> socket.socket:

@@ -220,6 +220,13 @@ class Store(Database):
         rows = self._read(f"SELECT envelope FROM updates WHERE {_ENTRY}", _key(swarm, entry))
         return open_envelope(Update, rows[0][0]).message if rows else None
 
+    def sizes(self, swarm: bytes, entries: Iterable[Entry]) -> list[int | None]:
+        """Bytes of each update, envelope and payload; None for one that was pruned."""
+        parts = "SELECT sum(length(data)) FROM parts JOIN blocks USING (cid) WHERE owner = updates.id"
+        query = f"SELECT length(envelope) + coalesce(({parts}), 0) FROM updates WHERE {_ENTRY}"
+        found = (self._read(query, _key(swarm, entry)) for entry in entries)
+        return [rows[0][0] if rows else None for rows in found]
+
     # --- blocks
 
     def put(self, blocks: Iterable[bytes]) -> None:

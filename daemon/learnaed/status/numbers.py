@@ -1,0 +1,28 @@
+"""Numbers in the query of a request, checked; used by the routes."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+
+def whole(request: Request, name: str, low: int, high: int) -> int | None:
+    """The query's number of this name; None if it is not given. Answers 400 if it is none, or out of range."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,16}", text) or not low <= int(text) <= high:
+        raise HTTPException(400, f"{name} must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def number(request: Request, name: str, low: float, high: float) -> float | None:
+    """The same with a fraction."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,16}(\.[0-9]{1,9})?", text) or not low <= float(text) <= high:
+        raise HTTPException(400, f"{name} must be a number from {low:g} to {high:g}")
+    return float(text)
