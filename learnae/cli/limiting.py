@@ -47,7 +47,8 @@ def show(ctx: click.Context, home: Path | None, profile: str | None, as_json: bo
 def set_(ctx: click.Context, changes: tuple[str, ...], home: Path | None, profile: str | None, as_json: bool) -> None:
     """Change limits while the daemon runs; those that are not named stay. All of them are changed, or none.
 
-    NAME=off takes a limit back. `learnae limits show` names those that there are.
+    NAME=off takes a limit back. `learnae limits show` names those that there are. The change lasts until the daemon
+    ends; the table [limits] of the configuration file is for good.
     """
     home, profile, as_json = _with_outer(ctx, home, profile, as_json)
     wanted: dict[str, str] = {}

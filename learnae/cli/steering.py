@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from learnae.cli.common import as_lines, example, found, where
-from learnae.cli.times import Span, TimeOfDay
+from learnae.cli.times import span_option, time_option
 from learnae.cli.words import duration, moment
 from learnae.errors import DaemonError
 
@@ -28,8 +28,8 @@ STOP_SECONDS = 30.0
 @click.command(short_help="Stop training for a while; go on serving.")
 @where
 @_everyone
-@click.option("--for", "seconds", type=Span(), metavar="TIME", help="Go on by itself after 90s, 30m, 2h, 1d.")
-@click.option("--until", type=TimeOfDay(), metavar="HH:MM", help="Go on by itself when it is that late.")
+@click.option("--for", "seconds", callback=span_option, metavar="TIME", help="Go on by itself after 90s, 30m, 2h, 1d.")
+@click.option("--until", callback=time_option, metavar="HH:MM", help="Go on by itself when it is that late.")
 @as_lines
 def pause(
     home: Path | None, profile: str | None, everyone: bool, seconds: float | None, until: datetime | None, as_json: bool

@@ -168,8 +168,12 @@ def show_peers(daemon: Daemon, peers: Sequence[Mapping[str, Any]], console: Cons
     table = Table(title=Text(f"{daemon.profile}, topic {topic}"), title_justify="left", box=None, pad_edge=False)
     columns = fitting(peers, console.width)
     for column in columns:
-        justify = "right" if column.right else "left"
-        table.add_column(column.heading, overflow="fold", no_wrap=not column.least, justify=justify)
+        table.add_column(
+            column.heading,
+            overflow="fold",
+            no_wrap=not column.least,
+            justify="right" if column.right else "left",
+        )
     for peer in peers:
         cells = [(column.heading, column.cell(peer)) for column in columns]
         table.add_row(*(styled_state(text) if heading in ("role", "state") else Text(text) for heading, text in cells))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
 
@@ -47,31 +46,17 @@ def next_time(text: str, now: datetime) -> datetime:
     return at.astimezone()
 
 
-class Span(click.ParamType):
-    """A length of time on the command line, as seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds; a usage error if it is none."""
-        if isinstance(value, float):
-            return value
-        try:
-            return seconds(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def span_option(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Callback of an option that takes a length of time: seconds. A usage error if it is none."""
+    try:
+        return None if value is None else seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
-class TimeOfDay(click.ParamType):
-    """A time of day on the command line, as the next moment when it is that late."""
-
-    name = "HH:MM"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The moment; a usage error if it is none."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return next_time(value, datetime.now().astimezone())
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def time_option(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """Callback of an option that takes a time of day: the next moment when it is that late. A usage error if none."""
+    try:
+        return None if value is None else next_time(value, datetime.now().astimezone())
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error

@@ -343,7 +343,7 @@ def test_it_goes_on_when_the_daemon_is_back(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hurried")
 def test_it_switches_between_daemons(tmp_path: Path) -> None:
-    answers = {"/api/status": {}, "/api/peers": []}
+    answers: dict[str, Any] = {"/api/status": {}, "/api/peers": []}
     with canned(tmp_path, answers, "a"), canned(tmp_path, answers, "b"):
         names: list[str] = []
 

@@ -273,12 +273,12 @@ def test_status_says_why_it_is_paused_and_until_when(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert "paused    you paused it, until " in shown and "(60 min left)" in shown
     assert "paused    outside of its hours\n" in "\n".join(line.rstrip() for line in shown.splitlines())
-    for old in ({}, {"paused": None}, {"paused": {"reasons": []}}):
-        show_status(fake_status(**old), Console(width=100))
+    for old in (None, {}, {"reasons": []}):
+        show_status(fake_status(paused=old), Console(width=100))
         assert "paused " not in capsys.readouterr().out
 
 
-NEW = {
+NEW: dict[str, Any] = {
     "role": "trains",
     "samples_per_second": 120.4,
     "staleness": 1,

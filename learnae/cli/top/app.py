@@ -9,6 +9,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.coordinate import Coordinate
 from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Sparkline, Static
@@ -135,7 +136,9 @@ class Top(App[int]):
             return
         self._table = drawn
         headings, rows = drawn
-        selected = table.coordinate_to_cell_key((table.cursor_row, 0)).row_key.value if table.row_count else None
+        selected = (
+            table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key.value if table.row_count else None
+        )
         place = next((index for index, (peer, _) in enumerate(rows) if peer == selected), 0)
         offset = table.scroll_y
         table.clear(columns=True)
