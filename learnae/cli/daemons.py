@@ -116,7 +116,7 @@ def _message(answer: httpx.Response) -> str:
     try:
         return clean(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP status {answer.status_code}"
+        return f"HTTP status {answer.status_code}; `learnae logs` may say why"
 
 
 def find(home: Path) -> list[Daemon]:

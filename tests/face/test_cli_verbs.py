@@ -103,6 +103,23 @@ def test_help_has_sections_examples_and_exit_codes() -> None:
         assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
 
 
+DOCUMENTED = ("status", "top", "peers", "events", "logs", "pause", "resume", "finish", "stop", "limits", "snapshots",
+              "export", "import", "demo", "completion", "version")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_reference_has_every_command_and_option(name: str) -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    section = reference.partition(f"### {name}\n")[2].partition("\n### ")[0]
+    command = cli.get_command(click.Context(cli), name)
+    assert section and command is not None
+    common = {"--home", "--profile", "--all", "--json", "--help", "-h"}
+    options = {text for option in command.params if isinstance(option, click.Option) for text in option.opts}
+    assert not [option for option in options - common if f"`{option}" not in section], section
+    for code in ("0", "1", "2", "130", "143"):
+        assert f"\n| {code} |" in reference.partition("## Exit codes")[2] and f"\n  {code} " in cli.epilog
+
+
 def complete(words: str, home: Path) -> set[str]:
     typed = words.split(" ")
     environment = {

@@ -26,6 +26,8 @@ _ORDER: Final = ("peer", "role", "updates", "rate", "stale", "sent", "received",
 """The columns by which `s` sorts, one after the other."""
 _LOW = 20
 """Lines below which messages and some of the figures are left out."""
+_NARROW = 70
+"""Columns below which the figures beside the charts take what they need, not the same for all."""
 _REDRAW = 1.0
 """Seconds between two drawings of what only time changes, the rest of a pause for instance."""
 
@@ -81,6 +83,7 @@ class Top(App[int]):
     def on_resize(self, event: Resize) -> None:
         """Show what fits now."""
         self.screen_stack[0].set_class(event.size.height < _LOW, "low")
+        self.screen_stack[0].set_class(event.size.width < _NARROW, "narrow")
         self.call_after_refresh(self._draw)
 
     def show(self, look: Look) -> None:

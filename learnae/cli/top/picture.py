@@ -98,9 +98,6 @@ def peers(
     shown = ordered(rows, heading, backwards)[:MOST_PEERS]
     columns, lines = fitting(shown, width), []
     mark = " ▼" if backwards else " ▲"
-    headings = [
-        (column.heading, column.heading + mark * (column.heading == heading), column.width(shown)) for column in columns
-    ]
     for peer in shown:
         cells = []
         for column in columns:
@@ -109,7 +106,12 @@ def peers(
             styled.justify = "right" if column.right else "left"
             cells.append(styled)
         lines.append((str(peer.get("peer")), cells))
-    return [(name, Text(title), max(len(title), wide)) for name, title, wide in headings], lines
+    headings = []
+    for column in columns:
+        title = column.heading + mark * (column.heading == heading)
+        text = Text(title, justify="right" if column.right else "left")
+        headings.append((column.heading, text, max(len(title), column.width(shown))))
+    return headings, lines
 
 
 def messages(status: Mapping[str, Any], most: int) -> Text:

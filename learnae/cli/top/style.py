@@ -12,7 +12,8 @@ Static { text-wrap: nowrap; text-overflow: ellipsis; }
 .chart { height: 1; padding: 0 1; }
 .label { width: 10; color: $text-muted; }
 .chart Sparkline { width: 1fr; height: 1; }
-.now { width: auto; max-width: 60%; padding: 0 0 0 1; }
+.now { width: auto; min-width: 32; max-width: 60%; padding: 0 0 0 1; }
+.narrow .now { min-width: 0; }
 Sparkline > .sparkline--min-color { color: $success-darken-2; }
 Sparkline > .sparkline--max-color { color: $success; }
 #loss-chart > .sparkline--min-color { color: $warning-darken-2; }
