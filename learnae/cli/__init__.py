@@ -53,7 +53,7 @@ _SECTIONS = {
     "Watch": ("status", "top", "dashboard", "peers", "events", "logs", "doctor"),
     "Steer": ("pause", "resume", "finish", "stop", "limits"),
     "The swarm's model": ("snapshots", "export", "pin", "unpin", "import"),
-    "Private swarms": ("invite", "join"),
+    "Private swarms": ("invite", "secret", "join"),
     "Set up": ("demo", "config", "service", "bundle", "completion", "version"),
     "More": (),
 }

@@ -109,8 +109,8 @@ def history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("cuts", text + (f"; pruned up to {ledger['floor']}" if ledger.get("floor") is not None else "")))
     if cuts.get("adopting"):
         lines.append(("adopting", clean(cuts["adopting"])))
-    if fetching := (status.get("snapshots") or {}).get("fetching"):
-        lines.append(("snapshot", progress(fetching)))
+    snapshots = status.get("snapshots") or {}
+    lines += [("snapshot", progress(snapshots[what])) for what in ("fetching", "importing") if snapshots.get(what)]
     if cuts.get("adopted"):
         times = "once" if cuts["adopted"] == 1 else f"{cuts['adopted']} times"
         lines.append(("lineage", f"has gone over to the weights of others {times}"))
@@ -122,7 +122,7 @@ def history(status: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def progress(fetching: Mapping[str, Any]) -> str:
-    """A download, as a bar and in figures."""
+    """A download or an import, as a bar and in figures."""
     done, whole = fetching.get("done") or 0, fetching.get("size") or 0
     filled = min(int(_BAR * done / whole), _BAR) if whole else 0
     text = f"{'█' * filled}{'░' * (_BAR - filled)} {size(done)} of {size(whole or None)}"
@@ -130,7 +130,8 @@ def progress(fetching: Mapping[str, Any]) -> str:
         text += f" at {size(fetching['speed'])}/s"
     if fetching.get("seconds_left") is not None:
         text += f", {duration(fetching['seconds_left'])} left"
-    return f"{text}, from {fetching.get('holders')} peers"
+    holders = fetching.get("holders")
+    return f"{text}, from {holders} peers" if holders else text
 
 
 def messages(status: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -193,8 +194,8 @@ def show_snapshots(daemon: Daemon, snapshots: Sequence[Mapping[str, Any]], conso
     for row in snapshots:
         why = [what for what, holds in (("pinned", row["pinned"]), ("milestone", row["milestone"])) if holds]
         table.add_row(
-            str(row["index"]),
-            str(row["updates"]),
+            "?" if row["index"] is None else str(row["index"]),
+            "?" if row["updates"] is None else str(row["updates"]),
             number(row["loss"]),
             size(row["size"]),
             f"{row['attested_by']} peer{'s' * (row['attested_by'] != 1)}",
@@ -203,4 +204,4 @@ def show_snapshots(daemon: Daemon, snapshots: Sequence[Mapping[str, Any]], conso
     console.print(table)
     # Outside the table, and never wrapped: people copy these.
     for row in snapshots:
-        console.print(Text(f"{row['index']}  {clean(row['cid'])}"), soft_wrap=True)
+        console.print(Text(f"{'?' if row['index'] is None else row['index']}  {clean(row['cid'])}"), soft_wrap=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,12 @@ def test_what_is_wrong_on_the_line_ends_with_2(tmp_path: Path, words: str) -> No
 # --- help and completion
 
 
+def test_what_one_command_needs_slows_no_other() -> None:
+    code = "import sys; from learnae.cli import cli; cli(['--help'], standalone_mode=False); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"textual", "httpx", "numpy", "torch", "trio"} & set(loaded)
+
+
 def test_help_has_sections_examples_and_exit_codes() -> None:
     text = CliRunner().invoke(cli, ["--help"], terminal_width=80).output
     places = [
@@ -117,7 +125,7 @@ def test_the_reference_has_every_command_and_option(name: str) -> None:
     options = {text for option in command.params if isinstance(option, click.Option) for text in option.opts}
     assert not [option for option in options - common if f"`{option}" not in section], section
     for code in ("0", "1", "2", "130", "143"):
-        assert f"\n| {code} |" in reference.partition("## Exit codes")[2] and f"\n  {code} " in cli.epilog
+        assert f"\n| {code} |" in reference.partition("## Exit codes")[2] and f"\n  {code} " in str(cli.epilog)
 
 
 def complete(words: str, home: Path) -> set[str]:
@@ -290,7 +298,8 @@ def test_status_says_why_it_is_paused_and_until_when(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert "paused    you paused it, until " in shown and "(60 min left)" in shown
     assert "paused    outside of its hours\n" in "\n".join(line.rstrip() for line in shown.splitlines())
-    for old in (None, {}, {"reasons": []}):
+    older: tuple[Any, ...] = (None, {}, {"reasons": []})
+    for old in older:
         show_status(fake_status(paused=old), Console(width=100))
         assert "paused " not in capsys.readouterr().out
 

@@ -109,8 +109,8 @@ def peers(
     headings = []
     for column in columns:
         title = column.heading + mark * (column.heading == heading)
-        text = Text(title, justify="right" if column.right else "left")
-        headings.append((column.heading, text, max(len(title), column.width(shown))))
+        label = Text(title, justify="right" if column.right else "left")
+        headings.append((column.heading, label, max(len(title), column.width(shown))))
     return headings, lines
 
 
