@@ -121,7 +121,14 @@ def report(error: Exception) -> int:
             f"unexpected {type(error).__name__}: {text}. This is a defect of learnae, not of your setup. "
             "Run again with --log-level debug, and report what it prints."
         )
-    block = textwrap.fill(text, width=100, initial_indent="learnaed: ", subsequent_indent="  ", break_long_words=False)
+    block = textwrap.fill(
+        text,
+        width=100,
+        initial_indent="learnaed: ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     click.echo(block, err=True)
     return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_ERROR
 

@@ -45,6 +45,9 @@ _COMMANDS = {
     "unpin": "learnae.cli.models:unpin",
     "export": "learnae.cli.models:export",
     "import": "learnae.cli.models:import_",
+    "config": "learnae.cli.settings:config",
+    "service": "learnae.cli.service:service",
+    "bundle": "learnae.cli.bundle:bundle",
     "demo": "learnae.cli.trying:demo",
     "completion": "learnae.cli.completing:completion",
 }

@@ -82,7 +82,11 @@ class Group(click.Group):
             return super().invoke(ctx)
         except LearnaeError as error:
             text = str(error) or type(error).__name__
-            click.echo(textwrap.fill(text, 100, initial_indent="learnae: ", subsequent_indent="  "), err=True)
+            block = textwrap.fill(
+                text, 100, initial_indent="learnae: ", subsequent_indent="  ",
+                break_long_words=False, break_on_hyphens=False,  # so that a path can be copied
+            )  # fmt: skip
+            click.echo(block, err=True)
             ctx.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)

@@ -1,7 +1,9 @@
 """The daemon's settings: what there is to set, where it comes from, how it is checked; used by both commands."""
 
 from learnae.config.config import Config
+from learnae.config.file import FILE_NAME
 from learnae.config.parsers import LOG_FORMATS, LOG_LEVELS
-from learnae.config.sources import ENVIRONMENT_PREFIX, FILE_NAME, flag
+from learnae.config.setting import Setting, settable
+from learnae.config.sources import ENVIRONMENT_PREFIX, flag
 
-__all__ = ["ENVIRONMENT_PREFIX", "FILE_NAME", "LOG_FORMATS", "LOG_LEVELS", "Config", "flag"]
+__all__ = ["ENVIRONMENT_PREFIX", "FILE_NAME", "LOG_FORMATS", "LOG_LEVELS", "Config", "Setting", "flag", "settable"]

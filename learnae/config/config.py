@@ -7,8 +7,9 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from learnae.config.file import FILE_NAME
 from learnae.config.parsers import parse
-from learnae.config.sources import FILE_NAME, first_path, from_environment, from_file, from_flags
+from learnae.config.sources import first_path, from_environment, from_file, from_flags
 from learnae.errors import ConfigError
 from learnae.home import default_home
 from learnae.tasks import BUILT_IN
@@ -105,20 +106,38 @@ class Config:
             ConfigError: a value is not valid (the message names where it came from), the file cannot be
                 read, or the file has a key that is not a setting (the message names the nearest one).
         """
+        home, values = cls._merge(flags, environment)
+        for field in fields(cls):
+            if field.name not in values and field.default is MISSING and field.name != "home":
+                raise ConfigError(_MISSING[field.name])
+        given = {name: value for name, (value, _) in values.items()}
+        file = home / FILE_NAME
+        return cls(**{"home": home, "config": file if file.is_file() else None, **given})
+
+    @classmethod
+    def survey(cls, flags: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+        """Each setting's value, and where it comes from: a flag, a variable, a key of the file, or "default".
+
+        What has no default is None where nobody gave it. Raises `ConfigError` as `resolve` does otherwise.
+        """
+        home, values = cls._merge(flags, environment)
+        defaults = {field.name: None if field.default is MISSING else field.default for field in fields(cls)}
+        return {name: (value, "default") for name, value in {**defaults, "home": home}.items()} | values
+
+    @classmethod
+    def _merge(
+        cls, flags: Mapping[str, object], environment: Mapping[str, str]
+    ) -> tuple[Path, dict[str, tuple[Any, str]]]:
+        """The directory of profiles; the settings that somebody gave, each with its source."""
         names = [field.name for field in fields(cls)]
         layers = [from_flags(flags), from_environment(names, environment)]
         home = first_path(layers, "home") or default_home()
-        layers.append(from_file(names, first_path(layers, "config"), Path(home)))
-        values: dict[str, Any] = {"home": home}
-        for field in fields(cls):
+        layers.append(from_file(names, first_path(layers, "config"), home))
+        values = {}
+        for name in names:
             for layer in layers:
-                if field.name in layer:
-                    source, value = layer[field.name]
-                    values[field.name] = parse(field.name, value, source)
+                if name in layer:
+                    source, value = layer[name]
+                    values[name] = parse(name, value, source), source
                     break
-            else:
-                if field.name not in values and field.default is MISSING:
-                    raise ConfigError(_MISSING[field.name])
-        if "config" not in values and (Path(home) / FILE_NAME).is_file():
-            values["config"] = Path(home) / FILE_NAME
-        return cls(**values)
+        return home, values

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from learnae.config.file import FILE_NAME, load
 from learnae.config.parsers import parse
 from learnae.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "LEARNAE_"
-FILE_NAME = "learnae.toml"
 
 # field -> (where it came from, for messages; the value as found)
 Layer = dict[str, tuple[str, Any]]
@@ -58,14 +57,7 @@ def from_file(names: Iterable[str], named: Path | None, home: Path) -> Layer:
     path = named or home / FILE_NAME
     if named is None and not path.is_file():
         return {}
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"the configuration file {path} cannot be read: {error.strerror}. Check the path and its permissions."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} is not valid TOML: {error}. Correct that place.") from error
+    table = load(path)
     known = [name for name in names if name != "config"]
     layer: Layer = {}
     for key, value in table.items():
