@@ -21,6 +21,9 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
+_SENTENCE = 200
+"""Characters of a command's first sentence that the list of commands shows; wrapped where it is narrow."""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -62,7 +65,6 @@ class Group(click.Group):
         there = self.list_commands(ctx)
         placed = {name for names in self._sections.values() for name in names}
         *_, last = self._sections
-        limit = formatter.width - 6 - max(map(len, there))
         for heading, names in self._sections.items():
             listed = [name for name in names if name in there]
             if heading == last:
@@ -71,7 +73,7 @@ class Group(click.Group):
             for name in listed:
                 command = self.get_command(ctx, name)
                 assert command is not None
-                rows.append((name, command.get_short_help_str(limit)))
+                rows.append((name, command.get_short_help_str(_SENTENCE)))
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
