@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from learnae.cli import completing
 from learnae.errors import ConfigError, LearnaeError, coded
 from learnae.home import default_home
 
@@ -22,6 +23,8 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _AS_JSON = "learnae.as_json"
+_SENTENCE = 200
+"""Characters of a command's first sentence that the list of commands shows; wrapped where it is narrow."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -30,12 +33,20 @@ class Group(click.Group):
     """A group whose commands are imported when they are needed, so that none is slow because of another's imports.
 
     Shows learnae's own errors as one block, without a traceback, and ends with 130 on Ctrl+C. ``lazy``: name of a
-    command to "module:attribute".
+    command to "module:attribute". ``sections``: heading of the help to the names below it; a name that is no command
+    is passed over, a command of no section comes under the last heading.
     """
 
-    def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        lazy: Mapping[str, str] | None = None,
+        sections: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._lazy = dict(lazy or {})
+        self._sections = {heading: tuple(names) for heading, names in (sections or {"Commands": ()}).items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order in which they were given."""
@@ -50,6 +61,24 @@ class Group(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with what they do in short, under their headings."""
+        there = self.list_commands(ctx)
+        placed = {name for names in self._sections.values() for name in names}
+        *_, last = self._sections
+        for heading, names in self._sections.items():
+            listed = [name for name in names if name in there]
+            if heading == last:
+                listed += [name for name in there if name not in placed]
+            rows = []
+            for name in listed:
+                command = self.get_command(ctx, name)
+                assert command is not None
+                rows.append((name, command.get_short_help_str(_SENTENCE)))
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
@@ -84,7 +113,10 @@ def where(command: _Command) -> _Command:
     home = click.option(
         "--home", type=click.Path(path_type=Path), envvar="LEARNAE_HOME", help="Directory that holds the profiles."
     )
-    return click.option("--profile", metavar="NAME", help="Only the daemon of this profile.")(home(command))
+    profile = click.option(
+        "--profile", metavar="NAME", shell_complete=completing.profiles, help="Only the daemon of this profile."
+    )
+    return profile(home(command))
 
 
 def as_lines(command: _Command) -> _Command:
@@ -96,6 +128,12 @@ def as_lines(command: _Command) -> _Command:
 def _note_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
     ctx.meta[_AS_JSON] = value
     return value
+
+
+def example(command: click.Command, *lines: str) -> click.Command:
+    """Give a command's help examples at its end."""
+    command.epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+    return command
 
 
 def found(home: Path | None, profile: str | None) -> list[Daemon]:

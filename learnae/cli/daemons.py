@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from learnae.cli.words import clean
 from learnae.errors import DaemonError
-from learnae.home import STATUS_FILE, TOKEN_FILE
+from learnae.home import LOG_FILE, STATUS_FILE, TOKEN_FILE
 
 TIMEOUT = 10.0
 LONG = 3600.0
 """Seconds for what may have to fetch a snapshot."""
-_START = "Start one with: learnaed run --topic NAME --task digits"
+CAN_TELL = os.name == "posix"
+"""Whether it shows without asking that a process is gone."""
+START = "Start one with: learnaed run --topic NAME --task digits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +38,9 @@ class Daemon:
         """The profile's name."""
         return self.directory.name
 
-    def get(self, path: str) -> Any:
-        """The JSON answer to GET. Raises DaemonError if there is none."""
-        return self._request("GET", path, {}).json()
-
-    def command(self, verb: str) -> None:
-        """Have the daemon "finish", "pause", "resume" or "stop". Raises DaemonError if it refuses."""
-        self.post(f"/api/{verb}")
+    def get(self, path: str, timeout: float = TIMEOUT) -> Any:
+        """The JSON answer to GET. Raises DaemonError if there is none, or it is silent for so long."""
+        return self.content(self._request("GET", path, self.reading(), timeout))
 
     def ticket(self) -> str:
         """What opens the dashboard in a browser with the right to steer, once, within a minute."""
@@ -48,6 +48,14 @@ class Daemon:
 
     def post(self, path: str, timeout: float = TIMEOUT) -> Any:
         """The JSON answer to POST, with the token. Raises DaemonError if it refuses, or is silent for so long."""
+        return self.content(self._request("POST", path, self.authorisation(), timeout))
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON answer to PUT of a JSON body, with the token. Raises DaemonError if it refuses."""
+        return self.content(self._request("PUT", path, self.authorisation(), TIMEOUT, body))
+
+    def authorisation(self) -> dict[str, str]:
+        """The header that lets a request steer the daemon. Raises DaemonError if its token cannot be read."""
         try:
             token = (self.directory / TOKEN_FILE).read_text(encoding="utf-8")
         except OSError as error:
@@ -56,29 +64,62 @@ class Daemon:
                 "Only the user who started the daemon may steer it.",
                 code="token-unreadable",
             ) from error
-        return self._request("POST", path, {"Authorization": f"Bearer {token.strip()}"}, timeout).json()
+        return {"Authorization": f"Bearer {token.strip()}"}
 
-    def _request(self, method: str, path: str, headers: dict[str, str], timeout: float = TIMEOUT) -> httpx.Response:
+    def reading(self) -> dict[str, str]:
+        """Headers of a request that only reads: with the token where it can be read, as some daemons want it always."""
+        try:
+            return {"Accept": "application/json"} | self.authorisation()
+        except DaemonError:
+            return {"Accept": "application/json"}
+
+    def silent(self, error: Exception) -> DaemonError:
+        """What to raise where a request broke off."""
+        return DaemonError(
+            f"daemon {self.profile!r} (process {self.pid}) does not answer at {self.url}: "
+            f"{str(error) or type(error).__name__}. Look into {self.directory / LOG_FILE}.",
+            code="daemon-silent",
+        )
+
+    def refused(self, answer: httpx.Response) -> DaemonError:
+        """What to raise for an answer that says no; its body has been read."""
+        return DaemonError(f"daemon {self.profile!r} refused: {_message(answer)}", code=_code(answer))
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        timeout: float,
+        body: Mapping[str, Any] | None = None,
+    ) -> httpx.Response:
         try:
             # No proxy of the environment stands between this PC and itself.
             with httpx.Client(trust_env=False, timeout=timeout) as client:
-                answer = client.request(method, self.url + path, headers=headers)
+                answer = client.request(method, self.url + path, headers=dict(headers), json=body)
         except httpx.HTTPError as error:
+            raise self.silent(error) from error
+        if answer.is_error:
+            raise self.refused(answer)
+        return answer
+
+    def content(self, answer: httpx.Response) -> Any:
+        """The JSON of an answer. Raises DaemonError if it is none."""
+        try:
+            return answer.json()
+        except ValueError as error:
             raise DaemonError(
-                f"daemon {self.profile!r} (process {self.pid}) does not answer at {self.url}: "
-                f"{str(error) or type(error).__name__}. Look into {self.directory / 'learnaed.log'}.",
+                f"what answers at {self.url} for daemon {self.profile!r} does not speak learnae's language. "
+                f"Another program may have its port now: look into {self.directory / LOG_FILE}.",
                 code="daemon-silent",
             ) from error
-        if answer.is_error:
-            raise DaemonError(f"daemon {self.profile!r} refused: {_message(answer)}", code=_code(answer))
-        return answer
 
 
 def _message(answer: httpx.Response) -> str:
     try:
-        return str(answer.json()["error"])
+        return clean(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP status {answer.status_code}"
+        return f"HTTP status {answer.status_code}; `learnae logs` may say why"
 
 
 def _code(answer: httpx.Response) -> str | None:
@@ -114,17 +155,17 @@ def select(home: Path, profile: str | None) -> list[Daemon]:
     if profile is not None:
         chosen = [daemon for daemon in found if daemon.profile == profile]
         if not chosen:
-            others = f"Running: {', '.join(daemon.profile for daemon in found)}." if found else _START
+            others = f"Running: {', '.join(daemon.profile for daemon in found)}." if found else START
             raise DaemonError(f"no daemon runs with profile {profile!r} in {home}. {others}", code="no-daemon")
         return chosen
     if not found:
-        raise DaemonError(f"no daemon runs here: none has a profile in {home}. {_START}", code="no-daemon")
+        raise DaemonError(f"no daemon runs here: none has a profile in {home}. {START}", code="no-daemon")
     return found
 
 
 def alive(pid: int) -> bool:
     """Whether a process with this number exists. On Windows always True: there the request itself finds out."""
-    if os.name != "posix":
+    if not CAN_TELL:
         return True
     try:
         os.kill(pid, 0)

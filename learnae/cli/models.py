@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 import click
 
-from learnae.cli.common import UsageError, as_lines, found, one, where
+from learnae.cli import completing
+from learnae.cli.common import UsageError, as_lines, example, found, one, where
 from learnae.home import default_home
 
 
-@click.command()
+@click.command(short_help="The cuts that are kept here.")
 @where
 @as_lines
 def snapshots(home: Path | None, profile: str | None, as_json: bool) -> None:
@@ -27,34 +28,46 @@ def snapshots(home: Path | None, profile: str | None, as_json: bool) -> None:
             tables.show_snapshots(daemon, answer)
 
 
-@click.command()
-@click.argument("cid")
+@click.command(short_help="Keep a cut, fetching it if need be.")
+@click.argument("cid", shell_complete=completing.cids)
 @where
-def pin(cid: str, home: Path | None, profile: str | None) -> None:
+@as_lines
+def pin(cid: str, home: Path | None, profile: str | None, as_json: bool) -> None:
     """Keep the cut CID until it is unpinned; fetch it from peers or from IPFS if it is not here."""
     from learnae.cli import progress
 
     row = progress.post(one(home, profile), f"/api/snapshots/{quote(cid, safe='')}/pin", "fetching")
+    if as_json:
+        click.echo(json.dumps(row))
+        return
     click.echo(f"pinned: cut {row['index']}, {row['updates']} updates, {row['size']} bytes")
 
 
-@click.command()
-@click.argument("cid")
+@click.command(short_help="Take a pin back.")
+@click.argument("cid", shell_complete=completing.cids)
 @where
-def unpin(cid: str, home: Path | None, profile: str | None) -> None:
+@as_lines
+def unpin(cid: str, home: Path | None, profile: str | None, as_json: bool) -> None:
     """Take a pin back; the cut goes when the swarm needs it no more."""
-    one(home, profile).post(f"/api/snapshots/{quote(cid, safe='')}/unpin")
-    click.echo("unpinned")
+    answer = one(home, profile).post(f"/api/snapshots/{quote(cid, safe='')}/unpin")
+    click.echo(json.dumps(answer) if as_json else "unpinned")
 
 
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="[CID] FILE")
+@click.command(short_help="Write the model to a file.")
+@click.argument("names", nargs=-1, required=True, metavar="[CID] FILE", shell_complete=completing.cids_and_files)
 @where
 @click.option("--task", metavar="SPEC", help="Task whose model this is.  [default: the daemon's]")
 @click.option("--data", type=click.Path(path_type=Path), help="Directory with the task's data files.")
 @click.option("--car", is_flag=True, help="Write the cut itself as a CAR file, for `learnae import` and for IPFS.")
+@as_lines
 def export(
-    names: tuple[str, ...], home: Path | None, profile: str | None, task: str | None, data: Path | None, car: bool
+    names: tuple[str, ...],
+    home: Path | None,
+    profile: str | None,
+    task: str | None,
+    data: Path | None,
+    car: bool,
+    as_json: bool,
 ) -> None:
     """Write the model of the cut CID, or of the newest one, to FILE: float32 tensors, as safetensors.
 
@@ -69,20 +82,34 @@ def export(
     if car and (task or data):
         raise UsageError("--task and --data are for models: a CAR file has what is on the disk.", code="options-clash")
     place = exporting.locate(home or default_home(), profile, cid)
-    if car:
-        click.echo(f"wrote {file}: {exporting.write_car(place, file)} bytes of {place.cid}")
-        return
-    size = exporting.write(place, file, task or place.task, data or place.data)
-    click.echo(f"wrote {file}: {size} weights of {place.cid}")
+    unit = "bytes" if car else "weights"
+    size = (
+        exporting.write_car(place, file)
+        if car
+        else exporting.write(place, file, task or place.task, data or place.data)
+    )
+    if as_json:
+        click.echo(json.dumps({"file": str(file), "cid": str(place.cid), unit: size}))
+    else:
+        click.echo(f"wrote {file}: {size} {unit} of {place.cid}")
 
 
-@click.command("import")
+@click.command("import", short_help="Take in a cut or a snapshot from a file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path))
 @where
-def import_(file: Path, home: Path | None, profile: str | None) -> None:
+@as_lines
+def import_(file: Path, home: Path | None, profile: str | None, as_json: bool) -> None:
     """Take the cut or the snapshot in FILE in and pin it: a CAR file, or a snapshot as safetensors."""
     from learnae.cli import progress
 
     taken = progress.post(one(home, profile), f"/api/import?path={quote(str(file), safe='')}", "importing")
+    if as_json:
+        click.echo(json.dumps(taken))
+        return
     what = "a snapshot" if taken["index"] is None else f"cut {taken['index']}"
     click.echo(f"pinned: {what}, {taken['size']} bytes, {taken['cid']}")
+
+
+example(snapshots, "learnae snapshots", "learnae snapshots --json | jq -r '.snapshots[-1].cid'")
+example(export, "learnae export model.safetensors", "learnae export --car bafyrei... cut.car")
+example(import_, "learnae import cut.car")

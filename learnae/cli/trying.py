@@ -12,7 +12,7 @@ from learnae.tasks import BUILT_IN
 _TASK_HELP = f"What to train: {', '.join(BUILT_IN)}, or file.py:Class."
 
 
-@click.command()
+@click.command(short_help="Train with a whole swarm on this PC.")
 @click.option("--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="Daemons to start.")
 @click.option("--task", default="digits", show_default=True, metavar="SPEC", help=_TASK_HELP)
 @click.option(

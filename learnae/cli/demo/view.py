@@ -13,7 +13,8 @@ from rich.text import Text
 
 from learnae.cli.demo.report import Report, same, vectors
 from learnae.cli.demo.swarm import Node, Swarm
-from learnae.cli.tables import number, percent, short, size, styled_state
+from learnae.cli.tables import styled_state
+from learnae.cli.words import number, percent, short, size
 
 LINE_EVERY = 5.0
 """Seconds between two plain lines."""
