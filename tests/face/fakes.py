@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import trio
 
-from learnae.errors import DaemonError, NetworkError, StoreError, WireError
+from learnae.errors import DaemonError, LearnaeError, NetworkError, StoreError, WireError
 from learnae.peer import peer_id
 
 
@@ -122,7 +122,7 @@ def fake_cut(index: int, **changes: Any) -> dict[str, Any]:
 class FakeSource:
     """Has the cuts of `cuts`. To pin "bafynobody" and so on fails as the names say."""
 
-    failures: ClassVar[dict[str, Exception]] = {
+    failures: ClassVar[dict[str, LearnaeError]] = {
         "bafyno-cid": WireError("this is no CID. Give one."),
         "bafynobody": NetworkError("nobody has it. Connect to a peer."),
         "bafyfull": StoreError("there is no room. Make some."),
