@@ -447,10 +447,12 @@ def test_text_of_strangers_cannot_move_the_cursor(tmp_path: Path) -> None:
 
 
 def test_a_database_in_use_is_not_looked_into(profile: Path) -> None:
-    with closing(sqlite3.connect(profile / "ledger.sqlite")):
-        shutil.copy(profile / "identity.key", profile / "copy")
-        assert lying.database(profile, look_inside=False) == Database(None)
     assert lying.database(profile, look_inside=True) == Database("ok")
+    with closing(sqlite3.connect(profile / "ledger.sqlite")) as connection:
+        connection.execute("PRAGMA user_version")  # Its log now lies beside it.
+        assert lying.database(profile, look_inside=True) == Database("ok")
+    (profile / "ledger.sqlite").write_bytes(b"damaged")
+    assert lying.database(profile, look_inside=False) == Database(None)
     assert lying.database(profile / "none", look_inside=True) is None
 
 
