@@ -280,7 +280,7 @@ async def test_a_full_disk_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPat
     def fail() -> None:
         left[0] -= 1
         if left[0] >= 0:
-            raise StoreError("the disk is full")
+            raise StoreError("the disk is full", code="disk-full")
 
     rig.note_stores(fail)
     rig.on(events.Finish, store(update(1), swarm=SWARM), actions.PublishHeartbeat(b"beat"))
@@ -288,7 +288,7 @@ async def test_a_full_disk_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPat
         rig.driver.post(events.Finish())
         await rig.until(lambda: rig.network.published)
     assert rig.log == [
-        ("error", "the disk is full; waiting, and trying again"),
+        ("error", "[disk-full] the disk is full; waiting, and trying again"),
         "Store",
         ("info", "the database can be written again"),
     ]

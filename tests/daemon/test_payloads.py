@@ -183,13 +183,13 @@ async def test_a_full_disk_is_waited_for(nodes: tuple[Node, Node], monkeypatch: 
 
     def fail(blocks: Iterable[bytes]) -> None:
         if full and full.pop():
-            raise StoreError("the disk is full")
+            raise StoreError("the disk is full", code="disk-full")
         put(blocks)
 
     monkeypatch.setattr(here.store, "put", fail)
     assert await here.payloads.fetch(wanted(there)) == fetched(there, complete=True)
     assert all(held(here)) and requests(here) == 3
-    assert here.said == ["the disk is full; waiting, and trying again", "the database can be written again"]
+    assert here.said == ["[disk-full] the disk is full; waiting, and trying again", "the database can be written again"]
 
 
 # --- on to the trainer

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import trio
 
-from learnae.errors import ConfigError, DaemonError, NetworkError, StoreError, WireError
+from learnae.errors import ConfigError, DaemonError, LearnaeError, NetworkError, StoreError, WireError
 from learnae.peer import peer_id
 from learnaed.feed import Feed
 from learnaed.history import History
@@ -181,7 +181,7 @@ def fake_update(seq: int, **changes: Any) -> dict[str, Any]:
 class FakeSource:
     """Has the cuts of `cuts`, updates 1 to 150, and one limit. To pin "bafynobody" and so on fails as the names say."""
 
-    failures: ClassVar[dict[str, Exception]] = {
+    failures: ClassVar[dict[str, LearnaeError]] = {
         "bafyno-cid": WireError("this is no CID. Give one."),
         "bafynobody": NetworkError("nobody has it. Connect to a peer."),
         "bafyfull": StoreError("there is no room. Make some."),

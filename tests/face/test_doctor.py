@@ -23,8 +23,8 @@ import trio
 from click.testing import CliRunner, Result
 
 from learnae.cli import cli
-from learnae.cli.doctor import lying, machine, probing
-from learnae.cli.doctor.facts import Training
+from learnae.cli.doctor import lying, probing
+from learnae.cli.doctor.facts import Database, Training
 from learnae.config import Config
 from learnae.peer import peer_id
 from learnaed.diagnosis import diagnose
@@ -162,7 +162,7 @@ def test_a_wrong_variable(profile: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_full_disk_by_its_figures(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = SimpleNamespace(free=2**20, total=2**40)
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert "make room" in found(profile.parent, "disk", "fail", "full: 1.0 MB of 1.1 TB free")
 
 
@@ -447,10 +447,12 @@ def test_text_of_strangers_cannot_move_the_cursor(tmp_path: Path) -> None:
 
 
 def test_a_database_in_use_is_not_looked_into(profile: Path) -> None:
-    with closing(sqlite3.connect(profile / "ledger.sqlite")):
-        shutil.copy(profile / "identity.key", profile / "copy")
-        assert lying.database(profile, look_inside=False) == lying.Database(None)
-    assert lying.database(profile, look_inside=True) == lying.Database("ok")
+    assert lying.database(profile, look_inside=True) == Database("ok")
+    with closing(sqlite3.connect(profile / "ledger.sqlite")) as connection:
+        connection.execute("PRAGMA user_version")  # Its log now lies beside it.
+        assert lying.database(profile, look_inside=True) == Database("ok")
+    (profile / "ledger.sqlite").write_bytes(b"damaged")
+    assert lying.database(profile, look_inside=False) == Database(None)
     assert lying.database(profile / "none", look_inside=True) is None
 
 

@@ -73,8 +73,8 @@ def _in_force(daemon: Daemon | None, given: Mapping[str, Any], last: Mapping[str
 
 
 def _trains(daemon: Daemon | None) -> bool:
-    trainer = daemon.status.get("trainer") if daemon is not None else None
-    return bool(trainer) and trainer.get("state") == "running"
+    trainer = (daemon.status.get("trainer") or {}) if daemon is not None else {}
+    return bool(trainer.get("state") == "running")
 
 
 def _announced(daemon: Daemon | None) -> list[str]:

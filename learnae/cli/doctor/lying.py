@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 from learnae.cli.doctor.facts import Database, File, Settings
-from learnae.config import FILE_NAME
+from learnae.config import FILE_NAME, Config
 from learnae.config.parsers import parse
-from learnae.config.sources import Config, first_path, from_environment, from_file
+from learnae.config.sources import first_path, from_environment, from_file
 from learnae.errors import ConfigError
 from learnae.home import LOG_FILE, STATUS_FILE, SUMMARY_FILE, TOKEN_FILE
 
