@@ -40,8 +40,8 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class Message:
-    """One message. Blocks are `(prefix, data)`: the prefix is the CID without its hash, empty in 1.0.0. Data may be a view
-    into the message."""
+    """One message. Blocks are `(prefix, data)`: the prefix is the CID without its hash, empty in 1.0.0; the data may be
+    a view into the message."""
 
     wants: list[Entry] = field(default_factory=list)
     full: bool = False
