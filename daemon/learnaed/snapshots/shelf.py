@@ -58,17 +58,19 @@ class Shelf:
         """
         if what in self._writing:
             return
-        while True:
-            try:
-                lease = self.store.writer(size)
-                break
-            except NoRoom:
-                if not self.give_way():
-                    raise
+        lease = self._writer(size)
         with self._lock:
             other = self._writing.setdefault(what, lease)
         if other is not lease:
             lease.release()
+
+    def _writer(self, size: int) -> Lease:
+        while True:
+            try:
+                return self.store.writer(size)
+            except NoRoom:
+                if not self.give_way():
+                    raise
 
     def end_writing(self, what: Hashable = None) -> None:
         """It has written that, and what counts is pinned."""
