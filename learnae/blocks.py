@@ -28,7 +28,7 @@ SHARDS: Final = 256
 """Directories that the files are spread over, by the first byte of the hash."""
 DRAFT_SECONDS: Final = 3600.0
 """Age at which a file that never got its name is taken for the remains of a dead process."""
-_WRITERS: Final = 8  # threads of a batch: most of their time they wait for the disk
+_WRITERS: Final = 8  # threads of all batches: most of their time they wait for the disk
 _AHEAD: Final = 2 * _WRITERS  # blocks that wait for them
 
 
@@ -72,6 +72,7 @@ class Blocks:
         self._shards: set[Path] = set()
         self._counts = BlocksStatistics()
         self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="blocks")
         self.tidy()
 
     # --- writing
@@ -130,8 +131,8 @@ class Blocks:
                 if not self._path(digest).exists():
                     raise
                 draft.unlink()
-        for shard in {self._path(digest).parent for digest in digests}:
-            _sync_names(shard)
+        # Side by side: a file system makes all that wait for it durable at once.
+        list(self._threads.map(_sync_names, {self._path(digest).parent for digest in digests}))
 
     # --- reading
 
@@ -260,7 +261,6 @@ class Batch:
         self._written: dict[bytes, Path] = {}
         self._failure: BaseException | None = None
         self._room = threading.Semaphore(_AHEAD)
-        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="blocks")
 
     def __enter__(self) -> Batch:
         return self
@@ -276,13 +276,13 @@ class Batch:
         if digest_of(cid) not in self._digests:
             self._digests.add(digest_of(cid))
             self._room.acquire()
-            self._threads.submit(self._write, digest_of(cid), block)
+            self._blocks._threads.submit(self._write, digest_of(cid), block)
         self._check()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown()
+        self._settle()
         try:
             if error is None:
                 self._check()
@@ -292,6 +292,12 @@ class Batch:
             for draft in self._written.values():  # Those with a name are no longer there.
                 with contextlib.suppress(OSError):
                     draft.unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        """Wait until nothing is being written any more."""
+        for _ in range(_AHEAD):
+            self._room.acquire()
+        self._room.release(_AHEAD)
 
     def _write(self, digest: bytes, block: bytes) -> None:
         try:

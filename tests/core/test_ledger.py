@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learnae import dagcbor
+from learnae import dagcbor, wire
 from learnae.cid import DAG_CBOR, make_cid, raw_cid
+from learnae.coordinator import Settings, actions
+from learnae.coordinator.cuts import Cuts
 from learnae.errors import WireError
 from learnae.ledger import Entry, Ledger, Refusal
 from learnae.ledger.bounds import Bounds, summarise
-from learnae.manifest import Manifest
+from learnae.manifest import MAX_MANIFEST, Interval, Manifest
 from learnae.rules import FULL, Rules
-from learnae.vector import VersionVector
+from learnae.vector import MAX_AUTHORS, VersionVector
 from learnae.wire import CutId, Signed, SyncRequest, Update
 
 SWARM = bytes(32)
@@ -208,6 +210,35 @@ def test_manifests_survive_the_wire(items: list[Entry]) -> None:
         for other in (manifest.weights, None, dagcbor.Link(manifest.weights).cid.hex()):
             with pytest.raises(WireError, match="expected a link"):
                 Manifest.decode(dagcbor.encode([*fields[:7], other, *fields[8:]]))
+
+
+def test_a_manifest_may_name_as_many_authors_as_a_vector() -> None:
+    """In each of its intervals; it travels in one reply."""
+    vector = VersionVector()
+    for number in range(MAX_AUTHORS):
+        assert vector.add(number.to_bytes(32, "big"), 50_000)
+    intervals = tuple(Interval(index, vector, 1.0, 5, 0.5) for index in range(1, Rules().window + 2))
+    ledger = filled([entry(AUTHORS[0], 1, 100)])
+    manifest = replace(cut(ledger, 25), index=intervals[-1].index, lineage=(), intervals=intervals)
+    data = manifest.encode()
+    assert 256 * 1024 < len(data) <= MAX_MANIFEST
+    assert Manifest.decode(data) == manifest
+    reply = wire.pack(wire.BlockReply((data,)))
+    assert len(reply) <= wire.MAX_REPLY and wire.unpack(wire.BlockReply, reply).blocks == (data,)
+
+
+def test_a_cut_that_nobody_could_read_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = filled([entry(AUTHORS[0], 1, 5), entry(AUTHORS[1], 1, 9)])
+    cuts = Cuts(AUTHORS[0], Settings())
+    (asked,) = [a for a in cuts.take(ledger, 1.0, 1000.0, 1000.0, ready=True) if isinstance(a, actions.TakeCut)]
+    cuts.taken(asked.token, weights(1), 8)
+    monkeypatch.setattr("learnae.coordinator.cuts.MAX_MANIFEST", 100)
+    (told,) = cuts.take(ledger, 1.0, 1001.0, 1001.0, ready=True)
+    assert isinstance(told, actions.Notice) and "at most 100 can be sent" in told.text
+    assert cuts.take(ledger, 1.0, 1002.0, 1002.0, ready=True) == [] and cuts.own == {}
+    monkeypatch.undo()
+    kept = cuts.take(ledger, 1.0, 1003.0, 1003.0, ready=True)
+    assert [type(action) for action in kept] == [actions.KeepCut, actions.TakeCut][: len(kept)] and cuts.own
 
 
 def test_a_manifest_cannot_claim_more_updates_than_there_can_be() -> None:

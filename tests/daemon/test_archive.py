@@ -176,6 +176,23 @@ def test_a_damaged_manifest_is_no_cut_and_does_not_stay(place: Place) -> None:
     assert [pin.root for pin in place.store.pins() if pin.kind == MANIFEST] == [manifest(1).cid]
 
 
+def test_manifests_are_not_read_again_whenever_somebody_asks(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        place.settle(index)
+    place.archive.cuts()
+    before = place.store.blocks.statistics().read
+    assert place.indices == [0, 1, 2, 3, 4]
+    assert place.store.blocks.statistics().read == before
+    size = len(manifest(4).encode())
+    monkeypatch.setattr("learnaed.snapshots.archive._MOST_READ", 2 * size)
+    place.damage(manifest(0).cid)
+    assert place.indices == [1, 2, 3, 4]
+    again = Archive(place.shelf)
+    for _ in range(2):
+        assert [kept.manifest for kept in again.cuts()] == [manifest(index) for index in range(1, 5)]
+    assert len(again._read) == 2
+
+
 def test_cuts_are_found_by_either_name(place: Place) -> None:
     made = place.settle(3)
     for cid in (made.cid, made.weights):

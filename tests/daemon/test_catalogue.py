@@ -215,10 +215,10 @@ async def test_it_waits_for_who_has_it(
     told = cast(Driver, Told())
     slow = Slow(held(there, made))
     await start_from(to_text(made.cid), finder(here, None, slow), here.archive, store, told)
-    assert slow.tries == 4 and trio.current_time() == pytest.approx(15)
+    assert slow.tries == 4 and trio.current_time() == pytest.approx(1 + 2 + 4)
     with pytest.raises(NetworkError, match="nobody has"):
         await start_from(to_text(manifest(6).cid), finder(here), here.archive, store, told)
-    assert trio.current_time() == pytest.approx(40)
+    assert trio.current_time() == pytest.approx(7 + 30)
 
 
 @pytest.mark.parametrize("topic", ["t", "another"])

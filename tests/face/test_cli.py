@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -16,7 +18,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from learnae import __version__
-from learnae.cli import cli, dropped
+from learnae.cli import cli, dropped, progress, tables
 from learnae.cli.daemons import Daemon
 from learnae.cli.tables import show_peers, show_snapshots, show_status
 from learnae.ledger.admission import Refusal
@@ -235,6 +237,37 @@ def test_pin_unpin_and_import(tmp_path: Path) -> None:
         assert learnae(tmp_path, "pin", "../../finish").exit_code == 1
         assert learnae(tmp_path, "import", str(tmp_path / "none")).exit_code == 2
         assert source.verbs == []
+
+
+def test_an_import_shows_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal; the daemon's status tells."""
+    looked, shown = threading.Event(), io.StringIO()
+    at = {"file": "cut.car", "done": 34_500, "size": 69_000}
+
+    class Slow(Daemon):
+        def get(self, path: str) -> Any:
+            looked.set()
+            return {"snapshots": {"importing": at}}
+
+        def post(self, path: str, timeout: float = 0.0) -> Any:
+            assert looked.wait(10)
+            return {"index": 8}
+
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=shown, force_terminal=True, width=200))
+    daemon = Slow(tmp_path, "http://127.0.0.1:1", 1, "peer", "t")
+    assert progress.post(daemon, "/api/import", "importing") == {"index": 8}
+    assert looked.is_set()
+    text = tables.progress(at)
+    assert text == f"{'█' * 10}{'░' * 10} 34.5 kB of 69.0 kB"
+
+
+def test_a_snapshot_without_a_cut_is_listed(tmp_path: Path) -> None:
+    unknown: dict[str, Any] = dict.fromkeys(("index", "updates", "samples", "loss", "authors"))
+    with running(tmp_path) as source:
+        source.cuts = [fake_cut(7, pinned=True, attested_by=0) | unknown]
+        shown = learnae(tmp_path, "snapshots").output
+    assert "pinned" in shown and f"?  bafyrei{7:052}" in shown
 
 
 def test_a_refusal_is_told(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_remains_of_the_dead_are_removed_and_those_of_the_living_not(tmp_path: P
     blocks = Blocks(tmp_path)
     with blocks.batch() as batch:
         batch.put(RAW, b"one")
-        batch._threads.shutdown()
+        batch._settle()
         old, young = tmp_path / "new" / "1-old", tmp_path / "new" / "1-young"
         for path in (old, young):
             path.write_bytes(b"half")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.bitswap.pb import bitswap_pb2
 
-from learnae.cid import raw_cid
+from learnae.cid import MAX_BLOCK, raw_cid
 from learnae.errors import WireError
 from learnaed.network.bitswap import wire
 from learnaed.network.bitswap.ledger import MAX_WANTS, Ledger
@@ -88,6 +88,28 @@ def test_any_bytes_are_a_message_or_a_wire_error(raw: bytes) -> None:
     assert len(message.wants) + len(message.blocks) + len(message.presences) <= len(raw)
 
 
+@given(st.binary(max_size=300), st.integers(0, 400))
+def test_a_message_of_one_block_is_recognised_by_its_beginning(block: bytes, cut: int) -> None:
+    cid = raw_cid(block)
+    raw = b"".join(wire.block_parts(cid, block, wire.PROTOCOLS[0]))
+    found = wire.lone_block(memoryview(raw[:cut]), len(raw))
+    head = len(raw) - len(block)
+    assert found == ((cid[:4], head) if cut >= head else None)
+    if found:
+        [(prefix, data)] = wire.parse(raw).blocks
+        assert (prefix, bytes(data)) == (found[0], raw[found[1] :])
+    assert wire.lone_block(memoryview(raw), len(raw) + 1) is None
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_whatever_else_begins_a_message_is_no_lone_block(raw: bytes, size: int) -> None:
+    for beginning in (raw, b"\x1a" + raw, wire.presence(raw_cid(raw), True), b"\x12\x01x"):
+        found = wire.lone_block(memoryview(beginning), size)
+        if found is not None and size == len(beginning):
+            [(prefix, data)] = wire.parse(beginning).blocks
+            assert (prefix, bytes(data)) == (found[0], beginning[found[1] :])
+
+
 @pytest.mark.parametrize("raw", [b"\x12\x00", b"\x1a\x00", b"\x22\x00", b"\x0a\x02\x0a\x00"])
 def test_a_message_of_endless_empty_parts_is_refused(raw: bytes) -> None:
     wire.parse(raw * wire.MAX_PARTS)
@@ -110,6 +132,7 @@ def test_other_kinds_of_cid_are_not_ours(cid: bytes) -> None:
 
 
 def test_blocks_that_are_too_large_or_hashed_otherwise_have_no_name() -> None:
+    assert wire.MAX_BLOCK == MAX_BLOCK < wire.MAX_MESSAGE
     assert wire.hash_block(b"", memoryview(bytes(wire.MAX_BLOCK))) is not None
     assert wire.hash_block(b"", memoryview(bytes(wire.MAX_BLOCK + 1))) is None
     assert wire.hash_block(b"\x01\x55\x13\x40", memoryview(b"x")) is None

@@ -6,6 +6,7 @@ manifest links to. So it outlives the ledger's own log.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,8 @@ MILESTONE: Final = 64
 """Of every so many intervals the first cut is kept for long: two or three a day with slots of a minute."""
 NEWEST: Final = 4
 """So many milestones stay all; of the older ones every second, then every fourth, and so on."""
+_MOST_READ: Final = 2 * 1024 * 1024
+"""Bytes of manifests that are remembered, and not read again whenever somebody asks for the list."""
 
 log = logs.get("snapshots")
 
@@ -100,6 +103,9 @@ class Archive:
         self._shelf = shelf
         self._store = shelf.store
         self._milestone = milestone
+        self._lock = threading.Lock()
+        self._read: dict[bytes, tuple[Manifest, int]] = {}
+        """Manifests that were read lately, and their bytes on the disk."""
 
     # --- what comes and goes by itself
 
@@ -264,12 +270,22 @@ class Archive:
         yield from self._store.stream(root)
 
     def _manifest(self, pin: Pin) -> Manifest | None:
+        known = self._read.get(pin.root)
+        if known is not None and self._store.size(pin.root) == known[1]:
+            return known[0]
         data = self._store.get(pin.root)
         try:
-            return Manifest.decode(data) if data is not None else None
+            manifest = Manifest.decode(data) if data is not None else None
         except WireError as error:
             log.warning("a manifest cannot be read", cid=to_text(pin.root), why=error)
             return None
+        with self._lock:
+            self._read.pop(pin.root, None)
+            if manifest is not None and data is not None:
+                self._read[pin.root] = manifest, len(data)
+            while sum(size for _, size in self._read.values()) > _MOST_READ:
+                del self._read[next(iter(self._read))]
+        return manifest
 
     def _keep(self, manifest: Manifest, data: bytes, kind: str, *, milestone: bool) -> None:
         assert names(manifest.cid, data)

@@ -57,13 +57,13 @@ class Shelf:
         """
         if what in self._writing:
             return
-        lease = self._make_way(size)
+        lease = self._writer(size)
         with self._lock:
             other = self._writing.setdefault(what, lease)
         if other is not lease:
             lease.release()
 
-    def _make_way(self, size: int) -> Lease:
+    def _writer(self, size: int) -> Lease:
         while True:
             try:
                 return self.store.writer(size)

@@ -15,9 +15,8 @@ from learnaed.snapshots.archive import Archive
 from learnaed.snapshots.finder import Finder
 from learnaed.store import Store
 
-_TRIES: Final = 6
-_PAUSE: Final = 5.0
-"""Seconds between them: peers and the IPFS node are still being found."""
+_PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between two tries: peers and the IPFS node are still being found."""
 
 log = logs.get("snapshots")
 
@@ -46,10 +45,10 @@ async def start_from(text: str, finder: Finder, archive: Archive, store: Store, 
 
 
 async def _find(text: str, finder: Finder, archive: Archive) -> bytes:
-    for _ in range(_TRIES - 1):
+    for pause in _PAUSES:
         try:
             return await finder.cut(text, archive.settled)
         except NetworkError as error:
             log.info("the cut to start from is not here yet", why=error)
-            await trio.sleep(_PAUSE)
+            await trio.sleep(pause)
     return await finder.cut(text, archive.settled)

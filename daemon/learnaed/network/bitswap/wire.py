@@ -40,8 +40,8 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class Message:
-    """One message. Blocks are `(prefix, data)`: the prefix is the CID without its hash, empty in 1.0.0. Data may be a
-    view into the message."""
+    """One message. Blocks are `(prefix, data)`: the prefix is the CID without its hash, empty in 1.0.0; the data may be
+    a view into the message."""
 
     wants: list[Entry] = field(default_factory=list)
     full: bool = False
@@ -104,7 +104,7 @@ def lone_block(beginning: memoryview, size: int) -> tuple[bytes, int] | None:
         if beginning[0] != 0x1A:
             return None
         length, at = _varint(beginning, 1)
-        if at + length != size or beginning[at : at + 2] != b"\x0a\x04" or beginning[at + 6] != 0x12:
+        if at + length != size or bytes(beginning[at : at + 2]) != b"\x0a\x04" or beginning[at + 6] != 0x12:
             return None
         prefix = bytes(beginning[at + 2 : at + 6])
         length, at = _varint(beginning, at + 7)
