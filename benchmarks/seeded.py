@@ -72,10 +72,10 @@ class Slow(Digits0):
 
 
 class Hasty(Digits0):
-    """Digits in slots of half a second, without a pause between rounds: as much to merge as there can be."""
+    """Digits in slots of half a second, trained without a pause: as much to merge as there can be."""
 
     slot_seconds: ClassVar[float] = 0.5
-    round_steps: ClassVar[int] = 20
+    round_steps: ClassVar[int | None] = None
 
 
 class Slow0(Slow):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,10 +62,8 @@ async def test_a_thousand_connections(many_files: None) -> None:
     async def connect(client: httpx.AsyncClient) -> None:
         async with await trio.open_tcp_stream(*address(client)) as connection:
             await all_came.wait()
-            try:
+            with contextlib.suppress(trio.BrokenResourceError):  # turned away
                 await connection.send_all(request(client, "/api/status", end="Connection: close\r\n\r\n"))
-            except trio.BrokenResourceError:
-                pass  # turned away
             answers.append((await answer(connection))[:12])
 
     async with served(FakeSource()) as client:

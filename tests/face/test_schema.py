@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -44,7 +45,7 @@ def test_no_answer_breaks_the_schema(url: str, path: str, method: str, mode: Gen
 
     @settings(max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(mode))
-    def check(case: Case) -> None:
+    def check(case: Case[Any]) -> None:
         # The event stream has no end; the list of the same has.
         case.call_and_validate(base_url=url, headers=BEARER | {"Accept": "application/json"}, timeout=5)
 

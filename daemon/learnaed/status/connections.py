@@ -69,7 +69,7 @@ class _Server(TCPServer):
 
     async def _read_data(self) -> None:
         # Without its wrapper, which changes over to HTTP/2 where a client wants to: that ends the connection now.
-        self.protocol = self.protocol.protocol
+        self.protocol = self.protocol.protocol  # type: ignore[assignment]
         await super()._read_data()
 
 
