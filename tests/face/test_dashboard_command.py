@@ -63,5 +63,5 @@ def test_addresses_to_listen_on(value: str) -> None:
     "value", ["4119", ":4119", "pc:4119", "0.0.0.0", "0.0.0.0:0", "0.0.0.0:65536", "::1:4119", "[0.0.0.0]:1", "[::]"]
 )
 def test_no_addresses_to_listen_on(value: str) -> None:
-    with pytest.raises(ConfigError, match="--status-listen.*ADDRESS:PORT"):
+    with pytest.raises(ConfigError, match=r"--status-listen.*ADDRESS:PORT"):
         parse("status_listen", value, "--status-listen")

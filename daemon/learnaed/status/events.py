@@ -18,7 +18,7 @@ from learnaed.status.query import number, only, whole
 MAX_STREAMS = 64
 HEARTBEAT_SECONDS = 15.0
 """Of silence, after which a comment says that the stream is alive."""
-PACE_SECONDS = 0.25
+PACE_SECONDS = 0.5
 """What happens meanwhile is sent at once: more is cheaper with many clients, and later to be seen."""
 MAX_WAIT = 60.0
 _RETRY = b"retry: 2000\n\n"
