@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learnae import cbor
@@ -111,6 +111,7 @@ def test_a_proof_is_bound_to_everything() -> None:
     assert len(proofs) == 7
 
 
+@settings(max_examples=40)
 @given(st.one_of(st.binary(max_size=400), st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(0, 300), st.binary(max_size=40), st.text(max_size=5)),
     lambda inner: st.lists(inner, max_size=5), max_leaves=8).map(cbor.encode)))  # fmt: skip

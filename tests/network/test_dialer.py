@@ -196,3 +196,57 @@ def test_rate_limiter_forgets_the_longest_silent() -> None:
     for n in range(100_000):
         limiter.allow(n, float(n))
     assert len(limiter._buckets) <= 4096
+
+
+async def test_a_peer_that_keeps_hanging_up_is_dialled_ever_more_rarely(autojump_clock: MockClock) -> None:
+    """So does one that denies this node: it must not be bothered every second."""
+    world = World()
+    world.dialer.add([at(LARGE)], Source.GIVEN, trio.current_time())
+    world.open.add(at(LARGE))
+
+    async def hang_up() -> None:
+        while True:
+            await trio.sleep(0.3)
+            if world.connected:
+                world.connected.clear()
+                world.dialer.lost(LARGE, trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hang_up)
+        await world.run_for(600)
+        nursery.cancel_scope.cancel()
+    times = [time for time, _ in world.calls]
+    gaps = [after - before for before, after in pairwise(times)]
+    assert 10 < len(times) < 40
+    assert gaps[0] < 2 and 30 < gaps[-1] <= LAST_RETRY + 1
+
+
+async def test_a_stranger_is_dialled_about_once_a_minute_until_it_is_forgiven(autojump_clock: MockClock) -> None:
+    world = World()
+    world.dialer.add([at(LARGE)], Source.GIVEN, trio.current_time())
+    world.open.add(at(LARGE))
+
+    async def refuse() -> None:
+        while True:
+            await trio.sleep(0.3)
+            if world.connected:
+                world.dialer.refused(LARGE)
+                world.connected.clear()
+                world.dialer.lost(LARGE, trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(refuse)
+        await world.run_for(600)
+        times = [time for time, _ in world.calls]
+        assert all(LAST_RETRY / 2 <= after - before <= LAST_RETRY + 2 for before, after in pairwise(times))
+        assert 9 <= len(times) <= 20
+        world.dialer.forgive(trio.current_time())
+        await world.run_for(1)
+        assert len(world.calls) == len(times) + 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_is_denied_is_not_even_known(autojump_clock: MockClock) -> None:
+    dialer = Dialer(MIDDLE, Counters(), seed=1, permits=lambda peer: peer != LARGE)
+    dialer.add([at(LARGE), at(SMALL)], Source.GIVEN, trio.current_time())
+    assert len(dialer) == 1

@@ -219,6 +219,14 @@ async def test_an_outsider_that_completes_noise_gets_nothing(
     assert await refused(lambda: say(str(MESHSUB), encode_uvarint(len(subscribe)) + subscribe))
     assert await refused(lambda: say(wire.PROTOCOLS[0], want))
     assert await refused(ask)
+    assert member.network._host is not None
+    handlers = {str(name) for name in member.network._host.streams.multiselect.handlers}
+    closed = handlers - {"/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", PROTOCOL}
+    assert closed == {ECHO, str(MESHSUB), *wire.PROTOCOLS}
+    before = member.dropped["stranger"]
+    for protocol in closed:
+        assert await refused(lambda protocol=protocol: say(protocol, b"\x00"))  # type: ignore[misc]
+    assert member.dropped["stranger"] >= before + len(closed)
     await everybody_hears(member, friend, says=PAYLOAD)
     assert await say("/ipfs/ping/1.0.0", bytes(32)) == bytes(32)
     assert member.dropped["stranger"] >= 3
