@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 _SENTENCE = 200
 """Characters of a command's first sentence that the list of commands shows; wrapped where it is narrow."""
