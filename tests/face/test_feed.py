@@ -6,6 +6,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from learnaed.feed import KEPT, Event, Feed, Kind, finite
 
@@ -58,7 +59,7 @@ def test_since_gives_the_last_of_those_that_are_kept(posted: int, known: int) ->
     assert [event.id for event in feed.since(0)] == list(range(feed.last - min(posted, KEPT) + 1, feed.last + 1))
 
 
-async def test_a_reader_hears_what_comes(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_reader_hears_what_comes(autojump_clock: MockClock) -> None:
     feed = Feed(clock)
     post(feed, 2)
     heard: list[object] = []
@@ -83,9 +84,7 @@ async def test_a_reader_hears_what_comes(autojump_clock: trio.testing.MockClock)
 
 
 @pytest.mark.parametrize(("since", "count"), [(None, 0), (0, 2), (1_000_001, 1), (2**50, 2)])
-async def test_a_reader_begins_where_it_wants(
-    since: int | None, count: int, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_reader_begins_where_it_wants(since: int | None, count: int, autojump_clock: MockClock) -> None:
     feed = Feed(clock)
     post(feed, 2)
     found: list[Event] = []
@@ -94,7 +93,7 @@ async def test_a_reader_begins_where_it_wants(
     assert len(found) == count
 
 
-async def test_a_wait_that_is_cut_short_loses_nothing(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_wait_that_is_cut_short_loses_nothing(autojump_clock: MockClock) -> None:
     feed = Feed(clock)
     with feed.subscribe() as reader:
         with trio.move_on_after(1):
@@ -115,7 +114,7 @@ async def test_a_slow_reader_has_a_gap_and_costs_no_memory() -> None:
         assert vars(reader).keys() == {"_feed", "_last"}
 
 
-async def test_nothing_happens_for_a_list_that_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+async def test_nothing_happens_for_a_list_that_is_waited_for(autojump_clock: MockClock) -> None:
     feed = Feed(clock)
     with trio.move_on_after(5) as scope:
         await feed.wait(0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from learnaed.feed import Feed, Kind
 from learnaed.history import TIERS, History, Row
@@ -108,7 +109,7 @@ def test_a_download_is_told_to_its_end() -> None:
     assert [data["ended"] for _, data in changes(start, other)] == [True, False]
 
 
-async def test_the_watch(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_watch(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("learnaed.watch.time.time", lambda: 1e9 + trio.current_time())
     feed, history = Feed(), History()
     began = trio.current_time()
