@@ -22,7 +22,7 @@ Exit codes:
   1    an error: no daemon runs, it refused, the doctor found a fault, or the demo's nodes disagree
   2    the command line is wrong
   130  ended by Ctrl+C
-  143  ended by SIGTERM (demo)
+  143  ended by SIGTERM (demo, top)
 
 \b
 COMMAND --help says more of each. Nothing is coloured where NO_COLOR is set or the

@@ -47,7 +47,7 @@ def told(node: Node, *arguments: str) -> Any:
     return json.loads(line)
 
 
-def until(right: Callable[[], Any], seconds: float = 40) -> Any:
+def until(right: Callable[[], Any], seconds: float = 90) -> Any:
     """What this gives as soon as it gives something."""
     deadline = time.monotonic() + seconds
     while not (result := right()):

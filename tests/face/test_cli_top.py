@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from learnae.cli.top.trail import STEP, Trail
 from learnae.errors import DaemonError
 from tests.face.canned import canned
 from tests.face.fakes import fake_status
+from tests.face.terminal import Terminal
 from tests.face.test_cli_verbs import NEW, peer
 from tests.face.test_cli_words import HOSTILE
 
@@ -235,6 +238,11 @@ def test_help_switch_and_the_ways_out() -> None:
 
     assert piloted(interrupted, look()) == 130
 
+    async def terminated(app: Top, pilot: Pilot[int], fed: Fed) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert piloted(terminated, look()) == 143
+
 
 def test_a_young_daemon_has_an_empty_picture() -> None:
     async def test(app: Top, pilot: Pilot[int], fed: Fed) -> None:
@@ -243,6 +251,24 @@ def test_a_young_daemon_has_an_empty_picture() -> None:
 
     status = {"profile": "lab", "state": "starting", "trainer": None, "ledger": None, "cuts": None, "messages": None}
     piloted(test, Look(("lab",), LAB, "", status))
+
+
+def test_hostile_strings_in_a_real_terminal(tmp_path: Path) -> None:
+    looks = [hostile(name) for name in HOSTILE]
+    status = dict(looks[0].status) | {"messages": [one.status["messages"][0] for one in looks]}
+    answers = {"/api/status": status, "/api/peers": [row for one in looks for row in one.peers]}
+    with canned(tmp_path, answers) as source, Terminal("top", LEARNAE_HOME=str(tmp_path)) as top:
+        for columns in (80, 40):
+            top.resize(columns, 24)
+            top.until(lambda text: "accuracy" in text)
+            assert len(max(top.shown.splitlines(), key=len)) <= columns
+        source.answers["/api/status"] = status | {"state": "seen"}
+        top.until(lambda text: "seen" in text)
+        top.press("q")
+        assert top.ended() == 0
+    text = top.sent.decode()
+    for raw in ("\x1b[2J\x1b[31mowned", "\x1b]0;owned", "\u202e", "\u2066", "\x9b", "\u200b", "\u05e9", "\u0645"):
+        assert raw not in text
 
 
 # --- over time

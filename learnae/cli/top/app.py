@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import time
+from collections.abc import Iterator
 from typing import ClassVar, Final
 
 from rich.text import Text
@@ -10,11 +14,12 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.coordinate import Coordinate
+from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Sparkline, Static
 
-from learnae.cli.common import EXIT_INTERRUPTED
+from learnae.cli.common import EXIT_INTERRUPTED, EXIT_TERMINATED
 from learnae.cli.top import picture, style
 from learnae.cli.top.dialogs import Help, HowLong
 from learnae.cli.top.feed import Look, Source
@@ -33,7 +38,7 @@ _REDRAW = 1.0
 
 
 class Top(App[int]):
-    """A live view of one daemon, and keys to steer it. `return_code`: 130 after Ctrl+C."""
+    """A live view of one daemon, and keys to steer it. The result of `run` is the exit code."""
 
     TITLE = "learnae top"
     ENABLE_COMMAND_PALETTE = False
@@ -77,6 +82,8 @@ class Top(App[int]):
 
     def on_mount(self) -> None:
         """Begin to look."""
+        with contextlib.suppress(NotImplementedError):  # Windows knows no such signal.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, EXIT_TERMINATED)
         self.run_worker(self._source.run(self.show), exit_on_error=True)
         self.set_interval(_REDRAW, self._draw_reasons)
 
@@ -101,10 +108,16 @@ class Top(App[int]):
         self._draw()
 
     def _draw(self) -> None:
-        # The dialogs lie on top of the picture, which goes on below.
-        main = self.screen_stack[0]
-        if not main.query("#head"):
-            return
+        with self._main() as main:
+            self._draw_all(main)
+
+    @contextlib.contextmanager
+    def _main(self) -> Iterator[Screen[object]]:
+        """The picture, below whatever dialog; drawing ends where parts of it are missing, as it is put up or down."""
+        with contextlib.suppress(NoMatches):
+            yield self.screen_stack[0] if self.screen_stack else Screen()
+
+    def _draw_all(self, main: Screen[object]) -> None:
         status = self._look.status
         main.set_class(self._look.daemon is None, "gone")
         _text(main, "head", picture.head(self._look))
@@ -122,10 +135,10 @@ class Top(App[int]):
         self._draw_peers(main)
 
     def _draw_reasons(self) -> None:
-        main = self.screen_stack[0]
         text = picture.reasons(self._look, time.time())
-        _text(main, "reasons", text)
-        main.query_one("#reasons").display = bool(text)
+        with self._main() as main:
+            _text(main, "reasons", text)
+            main.query_one("#reasons").display = bool(text)
 
     def _draw_peers(self, main: Screen[object]) -> None:
         table = main.query_one("#peers", DataTable)
