@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,11 @@ class Config:
     log_level: str = "info"
     config: Path | None = None
     torch_threads: int | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, parse(field.name, getattr(self, field.name), field.name))
+        for own in fields(self):
+            object.__setattr__(self, own.name, parse(own.name, getattr(self, own.name), own.name))
 
     @property
     def shard_index(self) -> int:
@@ -105,20 +105,20 @@ class Config:
             ConfigError: a value is not valid (the message names where it came from), the file cannot be
                 read, or the file has a key that is not a setting (the message names the nearest one).
         """
-        names = [field.name for field in fields(cls) if field.name != LIMITS]
+        names = [own.name for own in fields(cls) if own.name != LIMITS]
         layers = [from_flags(flags), from_environment(names, environment)]
         home = first_path(layers, "home") or default_home()
         layers.append(from_file(names, first_path(layers, "config"), Path(home)))
         values: dict[str, Any] = {"home": home, LIMITS: Limits().changed(chosen_limits(layers))}
-        for field in fields(cls):
+        for own in fields(cls):
             for layer in layers:
-                if field.name in layer:
-                    source, value = layer[field.name]
-                    values[field.name] = parse(field.name, value, source)
+                if own.name in layer:
+                    source, value = layer[own.name]
+                    values[own.name] = parse(own.name, value, source)
                     break
             else:
-                if field.name not in values and field.default is MISSING:
-                    raise ConfigError(_MISSING[field.name])
+                if own.name not in values and own.default is own.default_factory is MISSING:
+                    raise ConfigError(_MISSING[own.name])
         if "config" not in values and (Path(home) / FILE_NAME).is_file():
             values["config"] = Path(home) / FILE_NAME
         return cls(**values)

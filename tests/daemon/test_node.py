@@ -14,6 +14,7 @@ from learnae import protocol, wire
 from learnae.cid import raw_cid
 from learnae.config import Config
 from learnae.coordinator import Coordinator, events
+from learnae.errors import ConfigError, DaemonError
 from learnae.ledger import Kept
 from learnae.limits import Limits
 from learnae.wire import CutId, Heartbeat, seal
@@ -51,7 +52,9 @@ class Rig:
         finder = Finder(shelf, network, lambda: None, self.store.block)
         pinning = IpfsPinning(archive, directory / "ipfs.json", lambda *_: None)
         catalogue = Catalogue(archive, finder, Importer(self.blocks, archive), self.coordinator, pinning)
-        self.warden = Warden(Limits(), look=no_look, post=self.driver.post, notify=lambda *_: None, enforcer=FakeEnforcer())
+        self.warden = Warden(
+            Limits(), look=no_look, post=self.driver.post, notify=lambda *_: None, enforcer=FakeEnforcer()
+        )
         parts = (self.coordinator, self.driver, network, self.store, shelf, trainer, catalogue, Messages())
         self.node = Node(config, directory, *parts, self.warden)
 
@@ -117,3 +120,27 @@ async def test_a_node_that_waits_for_the_disk_is_not_healthy(rig: Rig, monkeypat
     rig.driver._patiently.waiting = 1
     healthy, why = rig.node.healthy()
     assert not healthy and "cannot be written" in why
+
+
+async def test_pauses_and_limits_are_shown_and_changed(rig: Rig) -> None:
+    assert rig.node.status()["paused"] == {"reasons": []}
+    await rig.node.pause(60)
+    [reason] = json.loads(json.dumps(rig.node.status()))["paused"]["reasons"]
+    assert reason["reason"] == "user" and reason["until"] > NOW
+    await rig.node.command("resume")
+    await rig.node.command("pause")
+    [reason] = rig.node.status()["paused"]["reasons"]
+    assert reason["until"] is None
+    await rig.node.resume()
+    assert rig.node.status()["paused"] == {"reasons": []}
+    changed = await rig.node.set_limits({"cpu": "50%", "upload": "1MB/s"})
+    assert changed == rig.node.limits() == rig.node.status()["limits"]
+    assert (changed["cpu"], changed["upload"], changed["ram"]) == ("50%", "1MB/s", None)
+    with pytest.raises(ConfigError, match=r"^the limit cpu is 'all'"):
+        await rig.node.set_limits({"cpu": "all"})
+    with pytest.raises(DaemonError, match="above 0"):
+        await rig.node.pause(-1)
+    rig.node.stop.set()
+    for verb in (rig.node.pause, rig.node.resume):
+        with pytest.raises(DaemonError, match="stopping"):
+            await verb()

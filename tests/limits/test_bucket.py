@@ -11,7 +11,9 @@ steps = st.lists(st.tuples(st.floats(0.0, 10.0), st.floats(0.0, 500.0)), max_siz
 
 
 @given(st.floats(1.0, 1e6), st.floats(1.0, 1e6), steps)
-def test_never_more_than_rate_times_time_and_a_burst(rate: float, burst: float, asked: list[tuple[float, float]]) -> None:
+def test_never_more_than_rate_times_time_and_a_burst(
+    rate: float, burst: float, asked: list[tuple[float, float]]
+) -> None:
     bucket, now, given_away = Bucket(rate, burst, 0.0), 0.0, 0.0
     for pause, amount in asked:
         now += pause

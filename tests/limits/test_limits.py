@@ -85,8 +85,10 @@ def test_what_is_refused_says_what_to_write(name: str, written: object) -> None:
         parse(name, written, "here")
 
 
-sizes = st.integers(10**8, 2**60) | st.integers(1, 2**20).map(lambda n: n * 10**9) | st.integers(1, 2**20).map(
-    lambda n: n * 2**30
+sizes = (
+    st.integers(10**8, 2**60)
+    | st.integers(1, 2**20).map(lambda n: n * 10**9)
+    | st.integers(1, 2**20).map(lambda n: n * 2**30)
 )
 limits = st.builds(
     Limits,

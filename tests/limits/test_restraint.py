@@ -56,7 +56,10 @@ def test_a_burst_is_bounded() -> None:
     ("error", "wanted"),
     [
         (MemoryError(), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
         (RuntimeError("CUDA out of memory. Tried to allocate"), True),
         (OSError(12, "Cannot allocate memory"), True),

@@ -148,7 +148,7 @@ async def test_looks_are_few(rig: Rig, autojump_clock: MockClock) -> None:
 
 async def test_changes_are_carried_on_at_once_or_not_at_all(rig: Rig, autojump_clock: MockClock) -> None:
     rig.enforcer.told.clear()
-    with pytest.raises(ConfigError, match="^the limit ram is 'x'"):
+    with pytest.raises(ConfigError, match=r"^the limit ram is 'x'"):
         rig.warden.change({"cpu": "50%", "ram": "x"}, "the limit")
     with pytest.raises(ConfigError, match="Did you mean 'cpu'"):
         rig.warden.change({"cpus": "50%"}, "the limit")
