@@ -187,6 +187,21 @@ async def test_the_user_may_try_again_before_the_rest_is_over(rig: Rig, autojump
     assert rig.warden.resume() == ()
 
 
+async def test_a_pc_that_cannot_be_looked_at_changes_nothing(rig: Rig, autojump_clock: MockClock) -> None:
+    rig.pc.be(on_battery=True)
+    await trio.sleep(6)
+    rig.pc.failure = OSError("no such sensor")
+    await trio.sleep(60)
+    assert rig.reasons == ["battery"]
+    assert [text for level, text in rig.said if level == "warning"] == [
+        "the PC cannot be looked at, limits hold as they were: no such sensor"
+    ]
+    rig.pc.failure = None
+    rig.pc.be(on_battery=False)
+    await trio.sleep(6)
+    assert rig.reasons == []
+
+
 # --- who is told what
 
 
