@@ -1,4 +1,4 @@
-"""A token bucket, as a rule without a clock: bytes per second for the network, CPU seconds per second for the trainer."""
+"""A token bucket, as a rule without a clock: for bytes of the network and for CPU seconds of the trainer."""
 
 from __future__ import annotations
 

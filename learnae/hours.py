@@ -19,7 +19,7 @@ _SPAN: Final = re.compile(r"(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Minutes from `start` (0 to 1439) up to `end`, on days that begin it; an `end` before `start` is on the next day."""
+    """Minutes from `start` (0 to 1439) up to `end`, on the days that it begins; an `end` before is on the next day."""
 
     days: tuple[int, ...]  # 0 is Monday
     start: int
@@ -65,7 +65,7 @@ class Hours:
         return next((moment for moment in self._moments(now, zone) if self.open(moment, zone)), now + _AHEAD * 86_400)
 
     def _moments(self, now: float, zone: tzinfo | None) -> Iterator[float]:
-        """When it can begin to be open: at the start of a span, or where clocks are changed, on a quarter of an hour."""
+        """When it can begin to be open: at the start of a span; or, where clocks are changed, at a quarter."""
         yield now
         today = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
         starts = {

@@ -1,4 +1,4 @@
-"""What a node may take of its PC, and when: the table `[limits]`, parsed and checked; used by config, daemon and CLI."""
+"""What a node may take of its PC, and when: the table `[limits]`, checked; used by config, daemon and CLI."""
 
 from __future__ import annotations
 
@@ -168,7 +168,8 @@ def _bytes(value: object) -> int | None:
     match = re.fullmatch(r"(\d{1,19})\s*(?:([kMGT])(i?))?B?", str(value).strip())
     if match is None or isinstance(value, bool):
         return None
-    return int(match[1]) * (1024 if match[3] else 1000) ** " kMGT".index(match[2] or " ")
+    unit = 1024 if match[3] else 1000
+    return int(match[1]) * int(unit ** " kMGT".index(match[2] or " "))
 
 
 def _size(least: int, example: str) -> Callable[[object], int]:

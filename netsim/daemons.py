@@ -328,6 +328,7 @@ class Swarm:
         path = os.pathsep.join([str(ROOT), str(ROOT / "daemon")])
         own = {"HOME": str(self.directory), "LEARNAE_HOME": str(home), "LEARNAE_TORCH_THREADS": "1"}
         own["LEARNAE_IPFS"] = "off"  # nothing of an experiment goes into a node of the user's
+        own["LEARNAE_LIMITS_ON_BATTERY"] = "run"  # an experiment on a laptop goes on
         return kept | data | own | {MARK: self.mark, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASES = {"learnae": ROOT, "learnaed": ROOT / "daemon", "netsim": ROOT, "benchmarks": ROOT, "tests": ROOT}
 SHIPPED = ("learnae", "learnaed", "netsim")
 TORCH = (
-    r"learnae/(model|learner|task|cli/exporting|cli/doctor/probe)\.py|learnae/tasks/.*|daemon/learnaed/trainer/(worker|checkpoint)\.py"
+    r"learnae/(model|learner|task|cli/exporting|cli/doctor/probe)\.py|learnae/tasks/.*|daemon/learnaed/trainer/(worker|checkpoint|restraint)\.py"
     r"|benchmarks/.*|tests/.*"
 )
 NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*"
@@ -76,7 +76,7 @@ def test_a_module_is_imported_only_where_it_belongs(module: str, allowed: str) -
 def test_the_library_core_does_no_input_or_output() -> None:
     pure = (
         r"learnae/(club/|codec/|coordinator/|ledger/"
-        r"|(car|cbor|cid|dagcbor|genesis|invitation|layout|manifest|peer|protocol|replica|schema|snapshot|unixfs|vector|wire)\.).*"
+        r"|(bucket|car|cbor|cid|dagcbor|genesis|hours|invitation|layout|limits|manifest|peer|protocol|replica|schema|snapshot|unixfs|vector|wire)\.).*"
     )
     for module in ("socket", "threading", "time", "trio", "asyncio", "subprocess", "sqlite3"):
         assert [path for path in sorted(importers(module, "learnae")) if re.fullmatch(pure, path)] == [], module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,11 @@ class Config:
     log_level: str = "info"
     config: Path | None = None
     torch_threads: int | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, parse(field.name, getattr(self, field.name), field.name))
+        for own in fields(self):
+            object.__setattr__(self, own.name, parse(own.name, getattr(self, own.name), own.name))
 
     @property
     def shard_index(self) -> int:
@@ -116,9 +116,9 @@ class Config:
                 read, or the file has a key that is not a setting (the message names the nearest one).
         """
         home, values, chosen = cls._merge(flags, environment)
-        for field in fields(cls):
-            if field.name not in values and field.default is MISSING and field.name != "home":
-                raise ConfigError(_MISSING[field.name], code="missing-setting")
+        for name, text in _MISSING.items():
+            if name not in values:
+                raise ConfigError(text, code="missing-setting")
         given = {name: value for name, (value, _) in values.items()}
         file = home / FILE_NAME
         return cls(
@@ -133,7 +133,7 @@ class Config:
         """
         home, values, chosen = cls._merge(flags, environment)
         rows: dict[str, tuple[Any, str]] = {
-            field.name: (None if field.default is MISSING else field.default, "default") for field in fields(cls)
+            own.name: (None if own.default is MISSING else own.default, "default") for own in fields(cls)
         }
         del rows[LIMITS]
         rows |= {"home": (home, "default")} | values
@@ -146,7 +146,7 @@ class Config:
         cls, flags: Mapping[str, object], environment: Mapping[str, str]
     ) -> tuple[Path, dict[str, tuple[Any, str]], dict[str, tuple[str, object]]]:
         """The directory of profiles; the settings that somebody gave, each with its source; the limits likewise."""
-        names = [field.name for field in fields(cls) if field.name != LIMITS]
+        names = [own.name for own in fields(cls) if own.name != LIMITS]
         layers = [from_flags(flags), from_environment(names, environment)]
         home = first_path(layers, "home") or default_home()
         layers.append(from_file(names, first_path(layers, "config"), home))

@@ -14,6 +14,7 @@ from learnae import protocol, wire
 from learnae.cid import raw_cid
 from learnae.config import Config
 from learnae.coordinator import Coordinator, actions, events
+from learnae.errors import ConfigError, DaemonError
 from learnae.ledger import Kept
 from learnae.limits import Limits
 from learnae.peer import peer_id
@@ -188,3 +189,25 @@ async def test_a_diagnosis_tells_of_dials(rig: Rig) -> None:
     assert found["silent"] == ["12D3Koo"] and found["disk"] is None
     assert set(found["mdns"]) == set(fake_diagnosis()["mdns"])
     assert fake_diagnosis().keys() == found.keys()
+async def test_pauses_and_limits_are_shown_and_changed(rig: Rig) -> None:
+    assert rig.node.status()["paused"] == {"reasons": []}
+    await rig.node.pause(60)
+    [reason] = json.loads(json.dumps(rig.node.status()))["paused"]["reasons"]
+    assert reason["reason"] == "user" and reason["until"] > NOW
+    await rig.node.command("resume")
+    await rig.node.command("pause")
+    [reason] = rig.node.status()["paused"]["reasons"]
+    assert reason["until"] is None
+    await rig.node.resume()
+    assert rig.node.status()["paused"] == {"reasons": []}
+    changed = await rig.node.set_limits({"cpu": "50%", "upload": "1MB/s"})
+    assert changed == rig.node.limits() == rig.node.status()["limits"]
+    assert (changed["cpu"], changed["upload"], changed["ram"]) == ("50%", "1MB/s", None)
+    with pytest.raises(ConfigError, match=r"^the limit cpu is 'all'"):
+        await rig.node.set_limits({"cpu": "all"})
+    with pytest.raises(DaemonError, match="above 0"):
+        await rig.node.pause(-1)
+    rig.node.stop.set()
+    for verb in (rig.node.pause, rig.node.resume):
+        with pytest.raises(DaemonError, match="stopping"):
+            await verb()

@@ -35,6 +35,7 @@ class FakePC:
     def __init__(self) -> None:
         self.now = NOTHING
         self.looks: list[bool] = []
+        self.failure: Exception | None = None
 
     def be(self, **changes: Any) -> None:
         self.now = replace(self.now, conditions=replace(self.now.conditions, **changes))
@@ -42,4 +43,6 @@ class FakePC:
     async def look(self, idle_wanted: bool) -> Look:
         self.looks.append(idle_wanted)
         await trio.lowlevel.checkpoint()
+        if self.failure is not None:
+            raise self.failure
         return self.now

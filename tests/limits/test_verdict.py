@@ -81,7 +81,7 @@ def test_quiet_begins_when_others_let_the_processor_rest() -> None:
 
 def test_a_moment_of_load_is_nobody_at_work() -> None:
     quiet, used = Quiet(), 0.0
-    quiet.look(0.0, used, 4)
+    seconds = quiet.look(0.0, used, 4)
     for second in range(5, 305, 5):
         used += 2.0 if second % 10 else 0.1  # a burst of half a second on all four cores, every ten seconds
         seconds = quiet.look(float(second), used, 4)

@@ -148,7 +148,7 @@ async def test_looks_are_few(rig: Rig, autojump_clock: MockClock) -> None:
 
 async def test_changes_are_carried_on_at_once_or_not_at_all(rig: Rig, autojump_clock: MockClock) -> None:
     rig.enforcer.told.clear()
-    with pytest.raises(ConfigError, match="^the limit ram is 'x'"):
+    with pytest.raises(ConfigError, match=r"^the limit ram is 'x'"):
         rig.warden.change({"cpu": "50%", "ram": "x"}, "the limit")
     with pytest.raises(ConfigError, match="Did you mean 'cpu'"):
         rig.warden.change({"cpus": "50%"}, "the limit")
@@ -185,6 +185,21 @@ async def test_the_user_may_try_again_before_the_rest_is_over(rig: Rig, autojump
     rig.warden.out_of_memory("training needed more")
     assert rig.reasons == ["memory"] and len(rig.said) == 2, "told once, and why it does not train"
     assert rig.warden.resume() == ()
+
+
+async def test_a_pc_that_cannot_be_looked_at_changes_nothing(rig: Rig, autojump_clock: MockClock) -> None:
+    rig.pc.be(on_battery=True)
+    await trio.sleep(6)
+    rig.pc.failure = OSError("no such sensor")
+    await trio.sleep(60)
+    assert rig.reasons == ["battery"]
+    assert [text for level, text in rig.said if level == "warning"] == [
+        "the PC cannot be looked at, limits hold as they were: no such sensor"
+    ]
+    rig.pc.failure = None
+    rig.pc.be(on_battery=False)
+    await trio.sleep(6)
+    assert rig.reasons == []
 
 
 # --- who is told what

@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import trio
@@ -273,3 +274,35 @@ async def test_what_was_meant_for_a_process_that_has_ended_is_not_told_to_the_ne
         await harness.until(lambda: bool(harness.said(protocol.Void)))
         await trainer.stop()
     assert harness.said(protocol.Void) == [protocol.Void(bytes(32), 2)]
+
+
+SAYS_LIMITS = """
+    send(protocol.Warned(f"{setup.limits}"))
+    send(hello)
+    while True:
+        send(protocol.Warned(str(receive())))
+"""
+FREE = SETUP.limits
+SLOW = protocol.SetLimits(0.5, 2, 15, True, 2**30)
+
+
+async def test_limits_hold_for_this_process_and_for_the_next(quick_restarts: None) -> None:
+    harness = Harness(SAYS_LIMITS)
+    trainer, texts = harness.trainer, lambda: [message.text for message in harness.said(protocol.Warned)]  # type: ignore[attr-defined]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trainer.run)
+        await harness.until(lambda: len(texts()) == 1)
+        trainer.limit(SLOW)  # it may still be loading: then it is told as soon as it is ready
+        await harness.until(lambda: len(texts()) == 2)
+        assert texts() == [str(FREE), str(SLOW)]
+        trainer.limit(SLOW)
+        trainer.restart("it is to")
+        await harness.until(lambda: len(texts()) == 3)
+        assert texts()[2] == str(SLOW), "from the start, and not told again"
+        assert trainer.statistics().last_error == "it is to"
+        await harness.until(lambda: len(harness.said(protocol.Hello)) == 2)
+        trainer.limit(replace(SLOW, gpu=False))
+        await harness.until(lambda: len(texts()) == 4)
+        assert texts()[3] == str(replace(SLOW, gpu=False)), "whether a GPU may be used cannot be changed in a process"
+        assert harness.lost == 2
+        nursery.cancel_scope.cancel()

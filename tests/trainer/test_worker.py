@@ -392,3 +392,25 @@ def test_hello_names_the_genesis_and_its_snapshot_is_there(tmp_path: Path) -> No
     assert kept == b"".join(snapshot.cut_leaves(at.replica.pieces()))
     assert genesis.rules == at.task.rules
     assert (hello.base, hello.total, hello.own_seq) == (None, bytes(32), 0)
+
+
+def test_limits_are_kept_from_the_start_and_can_be_changed(tmp_path: Path, clock: None) -> None:
+    daemon = Daemon()
+    daemon.accept_rounds(2)
+    daemon.tell(protocol.SetLimits(0.5, 1, 10, True, None), protocol.SetMode("train"))
+    worker = make(tmp_path, daemon)
+    rests: list[float] = []
+    left = iter([0.5, 0.25, 0.0, 0.0, 0.75])
+    worker.restraint.rest = lambda: next(left, 0.0)  # type: ignore[method-assign]
+    receive = daemon.receive
+
+    def waiting(timeout: float) -> protocol.TrainerMessage | None:
+        if timeout in (0.5, 0.25, 0.75):
+            rests.append(timeout)
+        return receive(timeout)
+
+    daemon.receive = waiting  # type: ignore[method-assign]
+    worker.run()
+    assert worker.restraint._limits == protocol.SetLimits(0.5, 1, 10, True, None)
+    assert rests == [0.5, 0.25, 0.75], "it rests between steps, hearing what the daemon says"
+    assert daemon.final.rounds == 2

@@ -1,4 +1,4 @@
-"""How long other programs have let the processor rest, from its counters: without input or output; used by `sensors`."""
+"""How long other programs have let the processor rest, by its counters: no input, no output; used by `sensors`."""
 
 from __future__ import annotations
 

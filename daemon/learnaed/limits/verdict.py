@@ -93,8 +93,8 @@ def verdict(
         reasons.append(Reason(Cause.BUSY, text, now + limits.idle_after - conditions.idle))
     if limits.disk is not None and conditions.disk_used > limits.disk:
         text = (
-            f"its files take {conditions.disk_used / 1e6:.0f} MB of the disk, where {limits.texts()['disk']} are allowed: "
-            "unpin snapshots, or raise the limit disk"
+            f"its files take {conditions.disk_used / 1e6:.0f} MB of the disk, where {limits.texts()['disk']} are "
+            "allowed: unpin snapshots, or raise the limit disk"
         )
         reasons.append(Reason(Cause.DISK, text))
     return tuple(reasons)

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import psutil
 import trio
 
 from learnae.coordinator import events
-from learnae.errors import DaemonError
+from learnae.errors import DaemonError, LearnaeError
 from learnae.limits import Limits
 from learnaed.limits.sensors import Look
 from learnaed.limits.verdict import Cause, Conditions, Hold, Reason, verdict
@@ -87,6 +88,7 @@ class Warden:
         self._reasons: tuple[Reason, ...] = ()
         self._told_paused = paused
         self._pauses = 0
+        self._blind = False
         self._wake = trio.Event()
         self._judge()
 
@@ -149,7 +151,13 @@ class Warden:
     async def run(self) -> None:
         """Look and judge until cancelled."""
         while True:
-            self._take_in(await self._look_at(self.limits.idle_after is not None))
+            try:
+                self._take_in(await self._look_at(self.limits.idle_after is not None))
+                self._blind = False
+            except (OSError, LearnaeError, psutil.Error) as error:
+                if not self._blind:
+                    self._notify("warning", f"the PC cannot be looked at, limits hold as they were: {error}")
+                self._blind = True
             self._wake = trio.Event()
             with trio.move_on_after(self._patience()):
                 await self._wake.wait()

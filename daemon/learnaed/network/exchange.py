@@ -83,20 +83,23 @@ class Exchange:
             self._counters.dropped["handler-error"] += 1
             _log.exception("the handler of %s failed", protocol)
             raise
-        await self._write(stream, reply, SERVE_PROGRESS)
-        self._counters.requests_served += 1
-
-    async def _write(self, stream: Any, body: bytes, progress_timeout: float) -> None:
-        socket = socket_of(stream.muxed_conn)
-        if len(body) <= SMALL:
-            await write_frame(stream, body, progress_timeout, socket.abort, at_once)
-            return
-        if socket.throttles.upload.full:
+        upload = socket_of(stream.muxed_conn).throttles.upload
+        if len(reply) <= SMALL:
+            await self._write(stream, reply, SERVE_PROGRESS)
+        elif upload.full:
             # The peer does not wait for long: it can ask somebody else, or again.
             self._counters.dropped["busy"] += 1
             raise NetworkError("as much is being sent as the limit of uploads allows")
-        async with socket.throttles.upload.transfer():
-            await write_frame(stream, body, progress_timeout, socket.abort, socket.turn)
+        else:
+            async with upload.transfer():
+                await self._write(stream, reply, SERVE_PROGRESS)
+        self._counters.requests_served += 1
+
+    @staticmethod
+    async def _write(stream: Any, body: bytes, progress_timeout: float) -> None:
+        socket = socket_of(stream.muxed_conn)
+        turn = at_once if len(body) <= SMALL else socket.turn
+        await write_frame(stream, body, progress_timeout, socket.abort, turn)
 
     async def request(
         self, host: Host | None, peer: str, protocol: str, body: bytes, max_reply: int, progress_timeout: float

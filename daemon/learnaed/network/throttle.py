@@ -1,11 +1,11 @@
 """Keeps traffic to a rate: bulk waits for its turn, control traffic goes first; used by transport, exchange, Bitswap.
 
-One bucket for each direction and daemon. *Bulk* (blocks, payloads, snapshots) is let through a piece at a time, and only
-while a reserve is left; connections take turns. Everything else, heartbeats first of all, may use the reserve too, so it
-is on time as long as it is not itself more than the rate.
+One bucket for each direction and daemon. *Bulk* (blocks, payloads, snapshots) is let through a piece at a time, and
+only while a reserve is left; connections take turns. Everything else, heartbeats first of all, may use the reserve too,
+so it is on time as long as it is not itself more than the rate.
 
-What is sent is counted before it goes: in t seconds never more than ``rate * t`` and a burst. What is received has to be
-counted when it is there: readers of bulk wait until that is paid off, and the streams' windows hold their peers back.
+What is sent is counted before it goes: in t seconds never more than ``rate * t`` and a burst. What is received has to
+be counted when it is there: readers of bulk wait until that is paid off, and the windows of streams hold peers back.
 """
 
 from __future__ import annotations
@@ -97,27 +97,11 @@ class Throttle:
 
     async def bulk(self, size: int, gone: trio.Event = _NEVER) -> None:
         """Wait for the turn to send so many bytes of bulk, at most `piece`; `gone` ends the wait."""
-        if self._bucket is None:
-            return
-        async with self._bulk:
-            while (bucket := self._bucket) is not None and not gone.is_set():
-                delay = bucket.delay(size, self._clock(), keep=RESERVE * bucket.burst)
-                if not delay:
-                    bucket.take(size, self._clock())
-                    return
-                await self._wait(delay, gone)
+        await self._pass(self._bulk, size, RESERVE, gone)
 
     async def control(self, size: int, gone: trio.Event = _NEVER) -> None:
         """Wait until so many bytes of anything else may be sent: not at all, unless nothing is left of the reserve."""
-        if self._bucket is None:
-            return
-        async with self._control:
-            while (bucket := self._bucket) is not None and not gone.is_set():
-                delay = bucket.delay(size, self._clock())
-                if not delay:
-                    bucket.take(size, self._clock())
-                    return
-                await self._wait(delay, gone)
+        await self._pass(self._control, size, 0.0, gone)
 
     def count(self, size: int) -> None:
         """So many bytes have come in, of whatever."""
@@ -126,19 +110,20 @@ class Throttle:
 
     async def settle(self, gone: trio.Event = _NEVER) -> None:
         """Wait for the turn to read more bulk: until what came in is paid off."""
-        if self._bucket is None:
-            return
-        async with self._bulk:
-            while (bucket := self._bucket) is not None and not gone.is_set():
-                delay = bucket.delay(0.0, self._clock())
-                if not delay:
-                    return
-                await self._wait(delay, gone)
+        await self._pass(self._bulk, 0, 0.0, gone)
 
-    async def _wait(self, seconds: float, gone: trio.Event) -> None:
-        self.waited += 1
-        with trio.move_on_after(min(seconds, _LOOK)):
-            await gone.wait()
+    async def _pass(self, line: trio.Lock, size: int, reserve: float, gone: trio.Event) -> None:
+        if self.rate is None:
+            return
+        async with line:
+            while (bucket := self._bucket) is not None and not gone.is_set():
+                delay = bucket.delay(size, self._clock(), keep=reserve * bucket.burst)
+                if not delay:
+                    bucket.take(size, self._clock())
+                    return
+                self.waited += 1
+                with trio.move_on_after(min(delay, _LOOK)):
+                    await gone.wait()
 
 
 @dataclass(frozen=True, slots=True)

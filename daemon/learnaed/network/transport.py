@@ -30,8 +30,8 @@ _ENVELOPE = 12 + 18
 class MeteredStream(ReadWriteCloser):
     """One TCP connection. Reads ask the kernel for 64 KiB at a time: libp2p asks for 2 bytes, then n, then 2 again.
 
-    Writers of bulk ask for their `turn` before they write, outside of every lock, and readers of bulk `settle` before they
-    read: else heartbeats would stand in line behind a frame that waits for the limit.
+    Writers of bulk ask for their `turn` before they write, outside of every lock, and readers of bulk `settle` before
+    they read: else heartbeats would stand in line behind a frame that waits for the limit.
     """
 
     def __init__(self, stream: trio.SocketStream, counters: Counters, throttles: Throttles) -> None:

@@ -102,8 +102,9 @@ class Trainer:
         """Keep the process, and those that come after it, to these limits; one that may use a GPU or may not, as it
         did not, is started anew."""
         self._limits = limits
-        fields = {"cpu": limits.cpu, "threads": limits.threads, "nice": limits.nice}
-        self._setup = replace(self._setup, gpu=limits.gpu, ram=limits.ram, **fields)
+        self._setup = replace(
+            self._setup, cpu=limits.cpu, threads=limits.threads, nice=limits.nice, gpu=limits.gpu, ram=limits.ram
+        )
         if self._process is None or limits == self._limited:
             return
         if limits.gpu != self._limited.gpu:

@@ -133,6 +133,8 @@ class Link:
                 return None
             progress(len(chunk))
             rest += chunk
+            if len(chunk) > SMALL:
+                await socket_of(stream.muxed_conn).settle()
         size, start = head
         if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
             raise WireError(f"a Bitswap message of {size} bytes")
