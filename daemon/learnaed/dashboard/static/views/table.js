@@ -1,6 +1,8 @@
 // A table that can be sorted, and whose rows become cards on a phone; used by peers, updates and snapshots.
 
-import { el, keyed, put, show } from "../dom.js";
+import { el, keyed, put, say, show } from "../dom.js";
+
+const MOST = 250; // rows: with thousands a browser gets slow
 
 /**
  * Columns are `{name, label, fill(cell, item, now), sort(item), side}`; `fill` writes into its cell, `sort` gives what to
@@ -20,7 +22,8 @@ export function table({ caption, columns, key, sorted = null, empty }) {
   );
   const sortable = columns.filter((column) => column.sort);
   const phone = el("label", { class: "sorter" }, "Sort by ", choice);
-  const element = el("div", { class: "table" }, ...(sorted ? [phone] : []), grid, none);
+  const more = el("p", { class: "hint" });
+  const element = el("div", { class: "table" }, ...(sorted ? [phone] : []), grid, more, none);
   let last = [[], 0];
   show(grid, false); // until something is known
   show(none, false);
@@ -53,7 +56,8 @@ export function table({ caption, columns, key, sorted = null, empty }) {
       put(column.cell, "aria-sort", sorted && column === by ? (order.down ? "descending" : "ascending") : null);
     }
     if (by) choice.value = by.name;
-    keyed(body, rows, key, () => row(columns, () => last[1]));
+    keyed(body, rows.slice(0, MOST), key, () => row(columns, () => last[1]));
+    say(more, items.length > MOST ? `and ${items.length - MOST} more` : "");
     show(grid, items.length > 0);
     show(phone, items.length > 1);
     show(none, items.length === 0);
