@@ -79,7 +79,7 @@ class Access:
         kind, _, given = (authorization or "").partition(" ")
         if kind.lower() != "bearer":
             return False
-        return hmac.compare_digest(given.encode(), self._token) or _hash(given) in self._sessions
+        return hmac.compare_digest(_bytes(given), self._token) or _hash(given) in self._sessions
 
     def may_read(self, authorization: str | None, cookie: str | None) -> bool:
         """Whether whoever sends these may read where reading needs rights."""
@@ -90,4 +90,8 @@ class Access:
 
 def _hash(secret: str) -> bytes:
     # Looked up by its hash, a guess takes as long whichever part of it is right.
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(_bytes(secret)).digest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

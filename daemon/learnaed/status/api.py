@@ -9,6 +9,7 @@ KEY in its localStorage, clears the address, and sends `Authorization: Bearer KE
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict
@@ -30,6 +31,7 @@ from learnaed.status.access import TICKET_SECONDS, Access
 from learnaed.status.events import Events
 from learnaed.status.guard import problem, unauthorised
 from learnaed.status.numbers import number, whole
+from learnaed.status.openapi import CID_PATTERN
 from learnaed.status.source import StatusSource
 
 MAX_BODY = 4096  # Bytes. Only `PUT /api/limits` needs a body at all.
@@ -108,12 +110,11 @@ def build(source: StatusSource, access: Access, figures: Callable[[], dict[str, 
         return _accepted("stop", BackgroundTask(source.command, "stop"))
 
     async def pin(request: Request) -> Response:
-        await _body(request)
-        return JSONResponse(await source.pin(request.path_params["cid"]))
+        cid = await _cid(request)
+        return JSONResponse(await source.pin(cid))
 
     async def unpin(request: Request) -> Response:
-        await _body(request)
-        await source.unpin(request.path_params["cid"])
+        await source.unpin(await _cid(request))
         return JSONResponse({"accepted": "unpin"})
 
     async def take(request: Request) -> Response:
@@ -194,6 +195,15 @@ async def _body(request: Request) -> bytes:
     return body
 
 
+async def _cid(request: Request) -> str:
+    """The CID in the path, which may still be that of nothing."""
+    await _body(request)
+    text = str(request.path_params["cid"])
+    if not re.fullmatch(CID_PATTERN, text):
+        raise HTTPException(400, "this is no CID: copy it from `learnae snapshots`")
+    return text
+
+
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message, path = error.detail, request.url.path[:80]
@@ -209,4 +219,4 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _conflict(request: Request, error: Exception) -> Response:
-    return problem(409, logs.explain(error))
+    return problem(409, logs.explain(error), code=getattr(error, "code", None))

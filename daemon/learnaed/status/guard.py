@@ -24,6 +24,17 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+_CODES = {
+    400: "bad-request",
+    401: "token-needed",
+    403: "foreign-page",
+    404: "not-found",
+    405: "wrong-method",
+    408: "slow-request",
+    413: "large-request",
+    421: "wrong-host",
+    503: "too-many-requests",
+}
 _TOKEN_WANTED = (
     "a bearer token is needed: send 'Authorization: Bearer TOKEN' with the content of the file 'token' "
     "in the daemon's profile directory; for a browser, say `learnae dashboard`"
@@ -113,7 +124,7 @@ class Guard:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
-            log.error("status request failed", path=scope["path"], error=logs.explain(error), exc_info=error)
+            log.error("[defect] status request failed", path=scope["path"], error=logs.explain(error), exc_info=error)
             if not started:
                 await problem(500, "the daemon failed to answer; its log says why")(scope, receive, watched)
         finally:
@@ -140,9 +151,11 @@ def unauthorised() -> JSONResponse:
     return problem(401, _TOKEN_WANTED, {"WWW-Authenticate": "Bearer"})
 
 
-def problem(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An answer that says what is wrong."""
-    return JSONResponse({"error": message}, status, headers)
+def problem(
+    status: int, message: str, headers: dict[str, str] | None = None, *, code: str | None = None
+) -> JSONResponse:
+    """An answer that says what is wrong. `code`: its name in docs/errors.md, if not the usual one of the status."""
+    return JSONResponse({"error": message, "code": code or _CODES.get(status, "defect")}, status, headers)
 
 
 def _foreign(headers: Headers, host: str) -> bool:

@@ -23,6 +23,6 @@ def number(request: Request, name: str, low: float, high: float) -> float | None
     text = request.query_params.get(name)
     if text is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,16}(\.[0-9]{1,9})?", text) or not low <= float(text) <= high:
+    if not re.fullmatch(r"[0-9]{1,16}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", text) or not low <= float(text) <= high:
         raise HTTPException(400, f"{name} must be a number from {low:g} to {high:g}")
     return float(text)

@@ -18,9 +18,11 @@ Reading needs no rights there. What changes anything needs `Authorization: Beare
 which is used like the token. On an address of `--status-listen`, which other machines reach, everything needs one of \
 them, or the cookie that came with a key.
 
-Errors are objects with one field, `error`: what happened, why, and what to do. Times are seconds, sizes bytes, \
-accuracies fractions of 1."""
+Errors are objects: `error` says what happened, why, and what to do, `code` is a short name for it. Times are seconds, \
+sizes bytes, accuracies fractions of 1."""
 
+CID_PATTERN: Final = "^[a-zA-Z0-9_-]{1,200}$"
+"""Of what may be a CID."""
 _ERRORS: Final = {
     400: "A parameter or the body is not what it should be.",
     401: "The token is missing or wrong.",
@@ -62,7 +64,7 @@ _TOKEN: Final[dict[str, Any]] = {"security": [{"token": []}]}
 _CID = _query(
     "cid",
     "CID of a cut, as `learnae snapshots` shows it.",
-    {"type": "string", "minLength": 1, "pattern": "^[a-zA-Z0-9]+$"},
+    {"type": "string", "pattern": CID_PATTERN},
     required=True,
     where="path",
 )
@@ -133,7 +135,7 @@ def description() -> Schema:
                     "Keep a cut\nIf it is not here, it is fetched, which may take long.",
                     {200: _answer("The cut, once it is here.", named("Cut"))},
                     _CID,
-                    errors=(404, 408, 409, 413),
+                    errors=(400, 408, 409, 413),
                     **_TOKEN,
                 )
             },
@@ -143,7 +145,7 @@ def description() -> Schema:
                     "Take that back\nBy the CID of the cut, or of its snapshot.",
                     {200: _answer("It is no longer kept.", named("Accepted"))},
                     _CID,
-                    errors=(404, 408, 409, 413),
+                    errors=(400, 408, 409, 413),
                     **_TOKEN,
                 )
             },

@@ -11,8 +11,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from markdown_it import MarkdownIt
-
 from learnaed.status.openapi import description
 
 _ANYWHERE: Final = ("401", "403", "421", "503")
@@ -30,6 +28,8 @@ th, td { text-align: left; vertical-align: top; border-bottom: 1px solid #8884; 
 @functools.cache
 def page() -> tuple[str, str]:
     """The page, and the Content-Security-Policy under which a browser shows it."""
+    from markdown_it import MarkdownIt  # when somebody looks: most daemons are never asked
+
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown())
     head = f'<meta charset="utf-8"><title>learnaed API</title><style>{_STYLE}</style>'
     view = '<meta name="viewport" content="width=device-width, initial-scale=1">'

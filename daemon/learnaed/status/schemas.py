@@ -387,7 +387,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Health": record(
         "Whether the node does its work.", healthy=flag("It does."), detail=string("What it does, or why not.")
     ),
-    "Error": record("Why a request was refused.", error=string("What happened, why, and what to do.")),
+    "Error": record(
+        "Why a request was refused.",
+        error=string("What happened, why, and what to do."),
+        code=string("A short name for it: see docs/errors.md."),
+    ),
 }
 """By the names that they have in the OpenAPI document."""
 

@@ -54,10 +54,15 @@ async def serve(
         ConfigError: `bind` is not a loopback address, no port of those tried is free, or `remote` cannot be had.
         StoreError: `status.json` cannot be written.
     """
-    listener = _listen(bind, port)
+    far = _listen_to_all(remote) if remote is not None else None
+    try:
+        listener = _listen(bind, port)
+    except ConfigError:
+        if far is not None:
+            far.close()
+        raise
     bound = listener.getsockname()[1]
     url = f"http://[{bind}]:{bound}" if ":" in bind else f"http://{bind}:{bound}"
-    far = _listen_to_all(remote) if remote is not None else None
     connections, access, load = Connections(_config()), Access(token), Load()
 
     def figures() -> dict[str, int]:
@@ -101,13 +106,14 @@ def _config() -> HypercornConfig:
 def _listen_to_all(where: str) -> socket.socket:
     host, _, port = where.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    if os.name == "posix":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, int(port)))
         listener.listen(64)
     except OSError as error:
+        listener.close()
         raise ConfigError(
             f"the status endpoint cannot listen on {where}: {error.strerror}. Say --status-listen with an address of "
             "this PC and a port that is free."
