@@ -1,7 +1,7 @@
 // What the node may take of this PC, and when; changed here where the page has the right to.
 
 import * as api from "../api.js";
-import { clean, el, put, say, show } from "../dom.js";
+import { clean, el, prose, put, say, show } from "../dom.js";
 import { refresh } from "../state.js";
 
 // Name, title, what it says, and how it is asked for. What the daemon has beyond these is shown as it is.
@@ -63,12 +63,12 @@ export function mount(at) {
     const wanted = changes();
     save.disabled = true;
     say(failed, "");
-    say(told, "");
+    prose(told, "");
     try {
       const answer = await api.limit(wanted);
       for (const name of Object.keys(wanted)) fields.get(name).put(answer?.[name] ?? null);
       fill({ ...current, ...answer });
-      say(told, "Saved.");
+      prose(told, "Saved until the daemon ends; `learnae config set` keeps it for good.");
     } catch (error) {
       say(failed, clean(error.message, 600));
     }
