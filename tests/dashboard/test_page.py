@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -76,6 +77,11 @@ def test_pause_and_resume_by_click_and_by_key(browser: Browser) -> None:
         browser.press("\ue007")
         browser.wait("another pause", lambda: browser.text("#state") == "paused")
         assert show.pauses == [3600, None]
+        # However much it is clicked, it asks for one thing at a time.
+        reads = "performance.getEntriesByType('resource').filter(e => /api.(status|peers|history|limits)/.test(e.name))"
+        times = browser.evaluate(f"{reads}.map(e => [e.startTime, e.responseEnd]).sort((a, b) => a[0] - b[0])")
+        assert len(times) > 8
+        assert all(end <= start + 1 for (_, end), (start, _) in pairwise(times))  # ms
         # The page was opened with a key, which it keeps.
         browser.open(served.url)
         browser.wait("the right to resume", lambda: browser.visible("#resume"))
