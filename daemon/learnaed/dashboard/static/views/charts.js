@@ -30,7 +30,7 @@ export function mount(at) {
       empty: "No loss yet: it comes with the first round, after the trainer has loaded model and data.",
     }),
     plot(at("chart-bandwidth"), {
-      title: "With peers", view, write: rate, mark: (value) => rate(value).replace(".0 ", " "), bounds: [0, null],
+      title: "With peers", view, write: rate, mark: (value) => rate(value).replace(".0 ", " "), bounds: [0, null, 2000],
       series: [
         { label: "sent", colour: "--cool", fill: "--cool-wash", value: (row, before) => speed(row, before, "bytes_sent") },
         { label: "received", colour: "--violet", value: (row, before) => speed(row, before, "bytes_received") },

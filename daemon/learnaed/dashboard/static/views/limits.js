@@ -97,7 +97,7 @@ function field(name, changed) {
   const input = choices
     ? el("select", { id, name }, ...choices.map((choice) => el("option", { value: String(choice), text: WORDS[choice] })))
     : el("input", { id, name, type: "text", inputmode: type === "number" ? "numeric" : null, autocomplete: "off", spellcheck: "false", maxlength: 120 });
-  input.addEventListener("input", changed);
+  for (const kind of ["input", "change"]) input.addEventListener(kind, changed);
   const element = el("div", { class: "field" }, el("label", { for: id }, title, what ? el("small", { text: ` ${what}` }) : null), input);
   let original = null;
   return {

@@ -10,7 +10,7 @@ const together = uPlot.sync("learnae");
 
 /**
  * `series` are `{label, colour, dash, width, fill, value(row, before)}`, `write(value)` puts one into words (`mark` for the axis), `bounds` are the widest
- * [least, most] of the axis (null: open), `view` is the range of time that all charts share.
+ * [least, most] of the axis (null: open), with the least that is between them, `view` is the range of time that all charts share.
  */
 export function plot(figure, { title, series, write, mark = write, bounds, empty, view }) {
   const times = el("span", { class: "when" });
@@ -114,9 +114,9 @@ function axis(more) {
 }
 
 // Room above and below the line, never beyond the bounds; something to draw on where there is no value yet.
-function span(least, most, [floor, ceiling]) {
+function span(least, most, [floor, ceiling, height = 1e-9]) {
   if (least === null || most === null) return [floor ?? 0, ceiling ?? 1];
-  const room = Math.max(0.08 * (most - least), 0.01 * Math.abs(most), 1e-9);
+  const room = Math.max(0.08 * (most - least), 0.01 * Math.abs(most), height / 2);
   const low = least - room;
   const high = most + room;
   return [floor === null ? low : Math.max(floor, low), ceiling === null ? high : Math.min(ceiling, high)];
