@@ -71,6 +71,13 @@ class Slow(Digits0):
     rules: ClassVar[Rules] = Rules(cut_slots=2, window=3, staleness=8)
 
 
+class Hasty(Digits0):
+    """Digits in slots of half a second, without a pause between rounds: as much to merge as there can be."""
+
+    slot_seconds: ClassVar[float] = 0.5
+    round_steps: ClassVar[int] = 20
+
+
 class Slow0(Slow):
     """Seed 0."""
 

@@ -8,20 +8,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import jsonschema_rs
 import pytest
 
 from learnae import protocol, wire
 from learnae.cid import raw_cid
 from learnae.config import Config
-from learnae.coordinator import Coordinator, events
+from learnae.coordinator import Coordinator, actions, events
 from learnae.ledger import Kept
-from learnae.wire import CutId, Heartbeat, seal
+from learnae.peer import peer_id
+from learnae.wire import CutId, Heartbeat, Update, seal
 from learnaed.blockstore import BlockStore
 from learnaed.driver import Driver
 from learnaed.ipfs import IpfsPinning
 from learnaed.network import Network, NetworkSettings
 from learnaed.node import Messages, Node
 from learnaed.snapshots import Archive, Catalogue, Finder, Importer, Shelf
+from learnaed.status.openapi import description
 from learnaed.store import Store
 from learnaed.trainer.supervisor import Trainer
 from tests.core.stored import AUTHOR, KEY, OTHER, genesis
@@ -96,6 +99,46 @@ async def test_the_fakes_have_nothing_that_a_node_has_not(rig: Rig) -> None:
         rig.meet()
     (peer,) = rig.node.peers()
     assert set(FakeSource().peers()[0]) <= set(peer)
+
+
+def breaches(name: str, value: Any) -> list[str]:
+    """What of this answer is not as the API's reference says."""
+    document = description()
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    validator = jsonschema_rs.validator_for(schema)
+    return [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+async def test_answers_are_what_the_reference_says(rig: Rig) -> None:
+    assert breaches("Status", json.loads(json.dumps(rig.node.status()))) == []
+    rig.meet()
+    assert breaches("Status", json.loads(json.dumps(rig.node.status()))) == []
+    (peer,) = json.loads(json.dumps(rig.node.peers()))
+    assert breaches("Peer", peer) == []
+    assert (peer["role"], peer["bytes_sent"], peer["direction"], peer["staleness"]) == ("trains", 0, None, None)
+    assert breaches("Peer", peer | {"role": "idles"}) and breaches("Status", {})
+
+
+async def test_updates_are_listed_newest_first(rig: Rig) -> None:
+    assert await rig.node.updates(10) == []
+    rig.meet()
+    swarm = genesis().swarm_id("t")
+    slot = int(NOW // genesis().slot_seconds)
+    for seq in (1, 2, 3):
+        payload = bytes(100 + 50 * seq)
+        update = Update(swarm, seq, slot - 3 + seq, None, 64, 0.5, 2.0, 0.25, payload, ())
+        envelope = seal(update, wire.signer(OTHER), bytes(OTHER.verify_key))
+        event = events.UpdateHeard(envelope, bytes(OTHER.verify_key))
+        changes = [action for action in rig.coordinator.handle(event, NOW) if isinstance(action, actions.Store)]
+        rig.store.carry_out(changes)
+    await rig.driver.hear_trainer(protocol.Void(bytes(OTHER.verify_key), 2))
+    rows = await rig.node.updates(2)
+    assert [breaches("Update", row) for row in rows] == [[], []]
+    assert [(row["seq"], row["slot"], row["void"]) for row in rows] == [(3, slot, False), (2, slot - 1, True)]
+    assert {row["author"] for row in rows} == {peer_id(bytes(OTHER.verify_key))}
+    assert rows[0]["bytes"] - rows[1]["bytes"] == 50 and rows[1]["bytes"] > 200
+    assert rows[0]["counts"] == 1.0
+    assert rig.node.peers()[0]["staleness"] == 0
 
 
 async def test_cuts_of_peers_are_shown_by_index_and_name(rig: Rig) -> None:

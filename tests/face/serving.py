@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import trio
 
+from learnaed.feed import Kind
 from learnaed.status import StatusSource, serve
 
 if TYPE_CHECKING:
@@ -45,10 +46,18 @@ def in_a_thread(source: StatusSource) -> Iterator[str]:
 
     async def main() -> None:
         tokens.append(trio.lowlevel.current_trio_token())
-        async with served(source) as client:
+        async with served(source) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(tick)
             found.append(str(client.base_url).rstrip("/"))
             ready.set()
             await stop.wait()
+            nursery.cancel_scope.cancel()
+
+    async def tick() -> None:
+        # Who waits for an event need not wait for long.
+        while True:
+            source.feed.post(Kind.MESSAGE, level="info", text="tick")
+            await trio.sleep(0.05)
 
     thread = threading.Thread(target=trio.run, args=(main,))
     thread.start()

@@ -152,6 +152,7 @@ async def test_updates() -> None:
     [
         *("/api/updates?limit=0", "/api/updates?limit=1001", "/api/updates?limit=x", "/api/history?since=-1"),
         *("/api/history?since=nan", "/api/events?since=1.5", "/api/events?wait=61", "/api/events?wait=inf"),
+        *("/api/updates?limits=5", "/api/history?since=1&since=2"),
     ],
 )
 async def test_numbers_out_of_range(path: str) -> None:
@@ -165,7 +166,14 @@ async def test_a_pause_may_end_by_itself() -> None:
     async with served(source) as client:
         for query in ("", "?seconds=600", "?seconds=1.5"):
             assert (await client.post(f"/api/pause{query}", headers=BEARER)).status_code == 202
-        for query in ("?seconds=0", "?seconds=-1", "?seconds=x", "?seconds=1e300"):
+        for query in (
+            "?second=600",
+            "?seconds=600&seconds=0",
+            "?seconds=0",
+            "?seconds=-1",
+            "?seconds=x",
+            "?seconds=1e300",
+        ):
             assert (await client.post(f"/api/pause{query}", headers=BEARER)).status_code == 400
     assert source.pauses == [None, 600.0, 1.5]
 

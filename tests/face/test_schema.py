@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 
 from learnaed.feed import Kind
@@ -42,11 +42,9 @@ def test_no_answer_breaks_the_schema(url: str, path: str, method: str, mode: Gen
     """Nor does anything that the schema does not allow get through, or make the server fail."""
     operation = schemathesis.openapi.from_dict(description())[path][method.upper()]
 
-    @settings(max_examples=10, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(mode))
     def check(case: Case) -> None:
-        if mode is GenerationMode.POSITIVE and "wait" in (case.query or {}):
-            case.query["wait"] = 0
         # The event stream has no end; the list of the same has.
         case.call_and_validate(base_url=url, headers=BEARER | {"Accept": "application/json"}, timeout=5)
 

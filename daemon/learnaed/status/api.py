@@ -30,8 +30,8 @@ from learnaed.status import metrics, pages
 from learnaed.status.access import TICKET_SECONDS, Access
 from learnaed.status.events import Events
 from learnaed.status.guard import problem, unauthorised
-from learnaed.status.numbers import number, whole
 from learnaed.status.openapi import CID_PATTERN
+from learnaed.status.query import number, only, whole
 from learnaed.status.source import StatusSource
 
 MAX_BODY = 4096  # Bytes. Only `PUT /api/limits` needs a body at all.
@@ -67,10 +67,12 @@ def build(source: StatusSource, access: Access, figures: Callable[[], dict[str, 
         return JSONResponse(source.peers())
 
     async def updates(request: Request) -> Response:
+        only(request, "limit")
         limit = whole(request, "limit", 1, MOST_UPDATES)
         return JSONResponse(await source.updates(UPDATES if limit is None else limit))
 
     async def history(request: Request) -> Response:
+        only(request, "since")
         rows = source.history.rows(number(request, "since", 0.0, 1e12) or 0.0)
         return JSONResponse({"every": source.history.every, "rows": [asdict(row) for row in rows]})
 
@@ -91,6 +93,7 @@ def build(source: StatusSource, access: Access, figures: Callable[[], dict[str, 
 
     async def pause(request: Request) -> Response:
         await _body(request)
+        only(request, "seconds")
         await source.pause(number(request, "seconds", 1.0, LONGEST_PAUSE))
         return _accepted("pause")
 
@@ -119,6 +122,7 @@ def build(source: StatusSource, access: Access, figures: Callable[[], dict[str, 
 
     async def take(request: Request) -> Response:
         await _body(request)
+        only(request, "path")
         path = request.query_params.get("path", "")
         if not path or "\0" in path:
             raise HTTPException(400, "which file? Add ?path= with the whole path of one on this PC")

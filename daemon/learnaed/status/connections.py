@@ -64,6 +64,15 @@ class PatientStream:
         self.socket.close()
 
 
+class _Server(TCPServer):
+    """Speaks HTTP/1.1 and nothing else: HTTP/2 would bring a hundred requests over one connection."""
+
+    async def _read_data(self) -> None:
+        # Without its wrapper, which changes over to HTTP/2 where a client wants to: that ends the connection now.
+        self.protocol = self.protocol.protocol
+        await super()._read_data()
+
+
 class Connections:
     """The connections of all addresses of one daemon."""
 
@@ -89,7 +98,7 @@ class Connections:
             patient = PatientStream(stream)
             patient.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
             self._open.add(patient)
-            server: Awaitable[None] = TCPServer(wrapped, self._config, context, ConnectionState({}), patient)  # type: ignore[arg-type]
+            server: Awaitable[None] = _Server(wrapped, self._config, context, ConnectionState({}), patient)  # type: ignore[arg-type]
             try:
                 await server
             except Exception as error:

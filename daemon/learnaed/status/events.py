@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from learnaed.feed import Event, Feed
-from learnaed.status.numbers import number, whole
+from learnaed.status.query import number, only, whole
 
 MAX_STREAMS = 64
 HEARTBEAT_SECONDS = 15.0
@@ -35,6 +35,7 @@ class Events:
 
     async def answer(self, request: Request) -> Response:
         """`GET /api/events`."""
+        only(request, "since", "wait")
         since = whole(request, "since", 0, 2**53 - 1)
         wait = number(request, "wait", 0.0, MAX_WAIT) or 0.0
         accept = request.headers.get("accept", "")
@@ -77,13 +78,13 @@ class _Stream(Response):
             self._events.streams -= 1
 
     async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        await write(_RETRY)
+        # From before the first byte: what happens once the client knows of the stream must be in it.
         with self._feed.subscribe(self._since) as news:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await write(_RETRY)
             while True:
                 with trio.move_on_after(HEARTBEAT_SECONDS) as silence:
                     events = await anext(news)

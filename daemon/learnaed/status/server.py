@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "::1")
 PORT_TRIES = 32
+_BACKLOG = 1024
+"""Connections that the system holds until they are accepted, or turned away: what it drops comes again much later."""
 
 log = logs.get("status")
 
@@ -111,7 +113,7 @@ def _listen_to_all(where: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, int(port)))
-        listener.listen(64)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigError(
@@ -137,7 +139,7 @@ def _listen(bind: str, port: int) -> socket.socket:
         try:
             listener.bind((bind, candidate))
             # Of two daemons that bound the port at the same moment, only one may listen.
-            listener.listen(64)
+            listener.listen(_BACKLOG)
         except OSError:
             listener.close()
         else:

@@ -1,4 +1,4 @@
-"""Numbers in the query of a request, checked; used by the routes."""
+"""What stands in the query of a request, checked; used by the routes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import re
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+
+
+def only(request: Request, *names: str) -> None:
+    """Answers 400 if the query has anything else, or one of these twice: a slip must not do something else."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in names:
+            raise HTTPException(400, f"there is no parameter {name[:40]!r}; there is: {', '.join(names)}")
+        if given.count(name) > 1:
+            raise HTTPException(400, f"{name} is given more than once")
 
 
 def whole(request: Request, name: str, low: int, high: int) -> int | None:
