@@ -56,7 +56,8 @@ function about(footer) {
   const text = el("span");
   footer.append(text);
   return ({ status }) => {
-    if (status) text.textContent = `learnae ${status.version} · profile ${status.profile ?? "default"} · process ${status.pid}`;
+    if (status)
+      text.textContent = `learnae ${status.version} · profile ${status.profile ?? "default"} · process ${status.pid}`;
   };
 }
 

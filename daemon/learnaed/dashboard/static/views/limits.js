@@ -35,7 +35,12 @@ export function mount(at) {
   const fields = new Map();
   let current = {};
 
-  const changes = () => Object.fromEntries([...fields].filter(([name, field]) => field.value() !== shown(current[name])).map(([name, field]) => [name, field.typed()]));
+  const changes = () =>
+    Object.fromEntries(
+      [...fields]
+        .filter(([name, field]) => field.value() !== shown(current[name]))
+        .map(([name, field]) => [name, field.typed()]),
+    );
   const compare = () => {
     const some = Object.keys(changes()).length > 0;
     save.disabled = undo.disabled = !some;
@@ -92,13 +97,35 @@ export function mount(at) {
 const shown = (value) => (value === null || value === undefined ? "" : String(value));
 
 function field(name, changed) {
-  const [, title, what, { hint, choices, type }] = KNOWN.find(([known]) => known === name) ?? [name, clean(name, 30).replaceAll("_", " "), "", {}];
+  const [, title, what, { hint, choices, type }] = KNOWN.find(([known]) => known === name) ?? [
+    name,
+    clean(name, 30).replaceAll("_", " "),
+    "",
+    {},
+  ];
   const id = `limit-${name}`;
   const input = choices
-    ? el("select", { id, name }, ...choices.map((choice) => el("option", { value: String(choice), text: WORDS[choice] })))
-    : el("input", { id, name, type: "text", inputmode: type === "number" ? "numeric" : null, autocomplete: "off", spellcheck: "false", maxlength: 120 });
+    ? el(
+        "select",
+        { id, name },
+        ...choices.map((choice) => el("option", { value: String(choice), text: WORDS[choice] })),
+      )
+    : el("input", {
+        id,
+        name,
+        type: "text",
+        inputmode: type === "number" ? "numeric" : null,
+        autocomplete: "off",
+        spellcheck: "false",
+        maxlength: 120,
+      });
   for (const kind of ["input", "change"]) input.addEventListener(kind, changed);
-  const element = el("div", { class: "field" }, el("label", { for: id }, title, what ? el("small", { text: ` ${what}` }) : null), input);
+  const element = el(
+    "div",
+    { class: "field" },
+    el("label", { for: id }, title, what ? el("small", { text: ` ${what}` }) : null),
+    input,
+  );
   let original = null;
   return {
     element,

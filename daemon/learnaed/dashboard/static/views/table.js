@@ -6,7 +6,8 @@ const MOST = 250; // rows: with thousands a browser gets slow
 
 /**
  * Columns are `{name, label, fill(cell, item, now), sort(item), side}`; `fill` writes into its cell, `sort` gives what to
- * sort by (none: not sorted by it), `side` is "right" for numbers. The roles keep it a table for screen readers where the style sheet makes cards of the rows.
+ * sort by (none: not sorted by it), `side` is "right" for numbers. The roles keep it a table for screen readers where the
+ * style sheet makes cards of the rows.
  */
 export function table({ caption, columns, key, sorted = null, empty }) {
   const order = { name: sorted?.name ?? null, down: sorted?.down ?? false };
@@ -15,7 +16,8 @@ export function table({ caption, columns, key, sorted = null, empty }) {
   const none = el("div", { class: "empty" }, ...[empty].flat());
   const choice = el("select", { "aria-label": `Sort ${caption.toLowerCase()} by` });
   const grid = el(
-    "table", { role: "table" },
+    "table",
+    { role: "table" },
     el("caption", { class: "unseen", text: caption }),
     el("thead", { role: "rowgroup" }, head),
     body,
@@ -32,7 +34,9 @@ export function table({ caption, columns, key, sorted = null, empty }) {
     const cell = el("th", { role: "columnheader", scope: "col", class: column.side ?? "" });
     if (sorted && column.sort) {
       const button = el("button", { type: "button", text: column.label });
-      button.addEventListener("click", () => turn(column.name, order.name === column.name ? !order.down : column.side === "right"));
+      button.addEventListener("click", () =>
+        turn(column.name, order.name === column.name ? !order.down : column.side === "right"),
+      );
       cell.append(button);
       choice.append(el("option", { value: column.name, text: column.label.toLowerCase() }));
     } else {
@@ -41,7 +45,9 @@ export function table({ caption, columns, key, sorted = null, empty }) {
     column.cell = cell;
     head.append(cell);
   }
-  choice.addEventListener("change", () => turn(choice.value, columns.find((column) => column.name === choice.value).side === "right"));
+  choice.addEventListener("change", () =>
+    turn(choice.value, columns.find((column) => column.name === choice.value).side === "right"),
+  );
 
   function turn(name, down) {
     Object.assign(order, { name, down });
