@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
+import trio
 
 from learnaed.feed import Kind
 from tests.dashboard.browser import PHONE, Browser, Served
@@ -80,6 +82,31 @@ def test_pause_and_resume_by_click_and_by_key(browser: Browser) -> None:
         browser.open(served.url)
         browser.wait("the right to resume", lambda: browser.visible("#resume"))
         assert browser.console() == []
+
+
+def test_it_asks_for_one_thing_at_a_time(browser: Browser) -> None:
+    show = Show()
+    gate = trio.Event()
+
+    async def slow(limit: int) -> list[dict[str, Any]]:
+        await gate.wait()
+        return []
+
+    show.updates = slow  # type: ignore[method-assign]
+    with Served(show) as served:
+        browser.open(served.link())
+        browser.wait("the right to pause", lambda: browser.visible("#pause"))
+        browser.click("#pause")
+        browser.click(".menu button")
+        browser.wait("the pause", lambda: show.pauses == [None])
+        browser.wait("the answer to it", "!document.querySelector('.menu button').disabled")
+        served.call(gate.set)
+        browser.wait("it to be seen", lambda: browser.text("#state") == "paused")
+        entries = "performance.getEntriesByType('resource')"
+        reads = f"{entries}.filter(e => /api.(status|peers|history|updates)/.test(e.name))"
+        times = browser.evaluate(f"{reads}.map(e => [e.startTime, e.responseEnd]).sort((a, b) => a[0] - b[0])")
+        assert len(times) >= 5
+        assert all(end <= start + 1 for (_, end), (start, _) in pairwise(times))  # ms
 
 
 def test_limits_and_pins_reach_the_daemon(browser: Browser) -> None:

@@ -12,12 +12,12 @@ import pytest
 from netsim.daemons import Node, Swarm
 from tests.dashboard.browser import PHONE, Browser, link, unavailable
 
-pytestmark = [pytest.mark.netns, pytest.mark.xdist_group("real"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.netns, pytest.mark.xdist_group("real"), pytest.mark.timeout(600)]
 
 SHOOT = "LEARNAE_SCREENSHOTS" in os.environ
-"""Write the pictures anew: LEARNAE_SCREENSHOTS=1 pytest tests/dashboard/test_swarm.py. Takes some minutes."""
+"""Write the pictures anew: LEARNAE_SCREENSHOTS=1 pytest -m slow tests/dashboard/test_swarm.py. Takes some minutes."""
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-SIZES = {"light": (1280, 1560), "dark": (1280, 1560), "phone": (PHONE[0], 1500)}
+SIZES = {"light": (1280, 1448), "dark": (1280, 1448), "phone": (PHONE[0], 1500)}
 TASK = "fashion-mnist" if SHOOT else "digits"
 LEARNED_FOR = 240.0  # seconds of training in the pictures
 

@@ -3,7 +3,8 @@
 // Reading is free on this PC. To change anything the page needs a key, which `learnae dashboard` gives it behind the # of
 // its address. It is kept in the storage of this host and port, and sent as a bearer token; it ends with the daemon.
 const STORE = "learnae.key";
-const HOW = "to pause, pin or change limits, say `learnae dashboard` in a terminal: it opens this page with the right to.";
+const HOW =
+  "to pause, pin or change limits, say `learnae dashboard` in a terminal: it opens this page with the right to.";
 
 const PATIENCE = 8000; // ms for an answer that needs no work; pins may fetch for long and have no limit
 
@@ -23,7 +24,10 @@ export class Unreachable extends Error {}
 
 /** The JSON at `path`. Raises Refused or Unreachable. */
 export function read(path, bearer = key) {
-  return ask("GET", path, { headers: headers({ Accept: "application/json" }, bearer), signal: AbortSignal.timeout(PATIENCE) });
+  return ask("GET", path, {
+    headers: headers({ Accept: "application/json" }, bearer),
+    signal: AbortSignal.timeout(PATIENCE),
+  });
 }
 
 /** What /healthz says: `{healthy, detail}`. */
@@ -58,7 +62,10 @@ export const limit = (changes) => send("PUT", "api/limits", changes);
 
 function send(method, path, body) {
   const content = body === undefined ? {} : { body: JSON.stringify(body) };
-  return ask(method, path, { headers: headers(content.body ? { "Content-Type": "application/json" } : {}, key), ...content });
+  return ask(method, path, {
+    headers: headers(content.body ? { "Content-Type": "application/json" } : {}, key),
+    ...content,
+  });
 }
 
 const headers = (own, bearer) => (bearer === null ? own : { ...own, Authorization: `Bearer ${bearer}` });

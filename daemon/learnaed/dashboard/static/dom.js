@@ -7,7 +7,9 @@ const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u20
 
 /** Text of others, fit to be shown: one line, no hidden characters, at most `most` of them. */
 export function clean(value, most = 300) {
-  const text = String(value ?? "").slice(0, 4 * most).replace(HIDDEN, "\ufffd");
+  const text = String(value ?? "")
+    .slice(0, 4 * most)
+    .replace(HIDDEN, "\ufffd");
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
@@ -34,7 +36,8 @@ function build(element, attributes, children) {
 /** Set an attribute, or remove it where the value is null or false; nothing happens where it is so already. */
 export function put(element, key, value) {
   if (value === null || value === undefined || value === false) element.removeAttribute(key);
-  else if (element.getAttribute(key) !== String(value === true ? "" : value)) element.setAttribute(key, value === true ? "" : value);
+  else if (element.getAttribute(key) !== String(value === true ? "" : value))
+    element.setAttribute(key, value === true ? "" : value);
 }
 
 /** Set the text, unless it is so already: selections and screen readers are left in peace. */

@@ -24,7 +24,8 @@ export function bytes(value) {
   if (!known(value)) return DASH;
   let size = value;
   for (const unit of ["B", "kB", "MB", "GB"]) {
-    if (Math.abs(size) < 1000) return unit === "B" ? `${Math.round(size)} B` : `${size.toFixed(size < 100 ? 1 : 0)} ${unit}`;
+    if (Math.abs(size) < 1000)
+      return unit === "B" ? `${Math.round(size)} B` : `${size.toFixed(size < 100 ? 1 : 0)} ${unit}`;
     size /= 1000;
   }
   return `${size.toFixed(1)} TB`;

@@ -38,16 +38,26 @@ function draw() {
   requestAnimationFrame(() => {
     drawing = false;
     const moment = Date.now() / 1000;
-    for (const view of views) view(state, moment);
+    for (const view of views) attempt(view, moment);
     document.body.dataset.drawn = String(Number(document.body.dataset.drawn ?? 0) + 1);
   });
+}
+
+// What one part cannot show is not to keep the others from it.
+function attempt(view, moment) {
+  try {
+    view(state, moment);
+  } catch (error) {
+    console.error(error);
+  }
 }
 
 function about(footer) {
   const text = el("span");
   footer.append(text);
   return ({ status }) => {
-    if (status) text.textContent = `learnae ${status.version} · profile ${status.profile ?? "default"} · process ${status.pid}`;
+    if (status)
+      text.textContent = `learnae ${status.version} · profile ${status.profile ?? "default"} · process ${status.pid}`;
   };
 }
 

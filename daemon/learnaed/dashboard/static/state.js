@@ -57,81 +57,98 @@ const asked = Object.fromEntries(Object.keys(PLANS).map((name) => [name, 0]));
 const due = Object.fromEntries(Object.keys(PLANS).map((name) => [name, 0]));
 let changed = () => {};
 let leave = null; // ends the stream of events
-let timer = null;
+let timer = null; // of the next look
+let looking = false;
+let hurry = false; // look again at once
 let again = 0; // when a lost stream may be asked for again
 let loaded = 0; // when all of the history was fetched
 
 /** Keep the state current while the page is seen; `onChange()` after each change. */
 export function follow(onChange) {
   changed = onChange;
-  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : wake()));
-  wake();
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : refresh(...Object.keys(PLANS))));
+  refresh();
 }
 
 /** Fetch these answers now. */
 export function refresh(...names) {
   for (const name of names) due[name] = 0;
-  if (timer !== null) {
-    clearTimeout(timer);
-    timer = setTimeout(look, 0);
-  }
-}
-
-function wake() {
-  for (const name of Object.keys(due)) due[name] = 0;
-  timer ??= setTimeout(look, 0);
+  hurry = true;
+  if (!looking) soon(0);
 }
 
 // A page in the background asks for nothing and holds no connection: a browser has only six for one daemon.
 function rest() {
   clearTimeout(timer);
-  timer = null;
   leave?.();
   leave = null;
   state.streaming = false;
 }
 
+function soon(delay) {
+  clearTimeout(timer);
+  if (!document.hidden) timer = setTimeout(look, delay);
+}
+
+// One look at a time, and in it one request at a time.
 async function look() {
-  const seconds = () => Date.now() / 1000;
-  const now = seconds();
+  looking = true;
+  hurry = false;
+  try {
+    await update();
+    if (leave === null && state.failure === null && seconds() >= again && !document.hidden) await subscribe();
+  } finally {
+    looking = false;
+    soon(hurry ? 0 : PULSE);
+  }
+}
+
+async function update() {
+  const began = seconds();
   for (const [name, plan] of Object.entries(PLANS)) {
-    if (due[name] > now) continue;
-    due[name] = now + plan.every; // before the request: what happens meanwhile asks for another
-    asked[name] = now;
-    try {
-      state[name] = await plan.read();
-      state.missing.delete(name);
-      arrived(seconds());
-    } catch (error) {
-      if (error instanceof api.Unreachable) {
-        due[name] = 0;
-        state.failure ??= { since: seconds(), why: error.message };
-        break; // the others would not be answered either
-      }
-      due[name] = seconds() + (error.status === 404 ? RETRY : plan.every);
-      if (error.status === 404) state.missing.add(name);
-      else if (name === "status") state.failure = { since: state.failure?.since ?? seconds(), why: error.message };
-    }
+    if (due[name] > began || document.hidden) continue;
+    if (!(await fetched(name, plan))) break; // the others would not be answered either
     changed();
   }
   changed();
-  if (document.hidden) return;
-  if (leave === null && state.failure === null && seconds() >= again) await subscribe();
-  timer = setTimeout(look, PULSE);
 }
 
-function arrived(now) {
-  if (state.failure !== null) {
-    // It may be another start of the daemon, with other numbers: ask for everything anew.
-    state.failure = null;
-    loaded = 0;
-    for (const name of Object.keys(due)) due[name] = Math.min(due[name], now);
+// Whether the daemon answered.
+async function fetched(name, plan) {
+  asked[name] = seconds();
+  due[name] = asked[name] + plan.every; // before the request: what happens meanwhile asks for another
+  try {
+    state[name] = await plan.read();
+  } catch (error) {
+    if (error instanceof api.Unreachable) {
+      due[name] = 0;
+      state.failure = { since: state.failure?.since ?? seconds(), why: error.message, lost: true };
+      return false;
+    }
+    if (error.status === 404) {
+      due[name] = seconds() + RETRY;
+      state.missing.add(name);
+    } else if (name === "status") {
+      state.failure = { since: state.failure?.since ?? seconds(), why: error.message, lost: false };
+    }
+    return true;
   }
-  state.answered = now;
+  state.missing.delete(name);
+  state.answered = seconds();
+  if (state.failure?.lost) {
+    // It may be another start of the daemon, with other numbers: ask for everything anew.
+    loaded = 0;
+    for (const other of Object.keys(due)) if (other !== name) due[other] = 0;
+    hurry = true;
+  }
+  if (state.failure?.lost || name === "status") state.failure = null;
+  return true;
 }
+
+const seconds = () => Date.now() / 1000;
 
 async function readHistory() {
-  const now = Date.now() / 1000;
+  const now = seconds();
   const rows = state.history?.rows ?? [];
   const since = now - loaded > RELOAD || rows.length === 0 ? null : rows.at(-1).time;
   const answer = await api.read(since === null ? "api/history" : `api/history?since=${since}`);
@@ -141,7 +158,7 @@ async function readHistory() {
 }
 
 async function subscribe() {
-  again = Date.now() / 1000 + PATIENCE;
+  again = seconds() + PATIENCE;
   let since = 0;
   try {
     const past = await api.read("api/events?since=0&wait=0");

@@ -34,23 +34,49 @@ function notes(state, now) {
   const add = (name, tone, title, text, done) => found.push({ name, tone, title, text, done });
   if (failure !== null) {
     const last = answered === null ? "" : ` What you see is from ${clock(answered, now)}, ${ago(now - answered)}.`;
-    add("lost", "bad", "No answer.", `${upper(failure.why)}.${last} It may have been stopped: \`learnae status\` tells. This page tries again by itself.`);
+    add(
+      "lost",
+      "bad",
+      "No answer.",
+      `${upper(failure.why)}.${last} It may have been stopped: \`learnae status\` tells. This page tries again by itself.`,
+    );
   }
   if (!status || failure !== null) return found;
   if (health && !health.healthy) add("health", "bad", "Not at work:", clean(health.detail));
   if (status.paused && !ENDING.includes(status.state)) {
     for (const [place, reason] of reasonsOf(status).entries()) {
-      const until = reason.until ? `, until ${clock(reason.until, now)}` : reason.reason === "user" ? ", until you resume" : "";
-      add(`paused-${place}`, "quiet", "Paused:", `${because(reason, now)}${until}. Updates of others are still stored, merged and served.`);
+      const until = reason.until
+        ? `, until ${clock(reason.until, now)}`
+        : reason.reason === "user"
+          ? ", until you resume"
+          : "";
+      add(
+        `paused-${place}`,
+        "quiet",
+        "Paused:",
+        `${because(reason, now)}${until}. Updates of others are still stored, merged and served.`,
+      );
     }
   }
   const { adopting } = status.cuts ?? {};
   const { fetching } = status.snapshots ?? {};
-  if (fetching) add("fetching", "quiet", "Fetching a snapshot:", progress(fetching), fetching.size ? fetching.done / fetching.size : 0);
+  if (fetching)
+    add(
+      "fetching",
+      "quiet",
+      "Fetching a snapshot:",
+      progress(fetching),
+      fetching.size ? fetching.done / fetching.size : 0,
+    );
   if (adopting) add("adopting", "quiet", "Going over to the weights of others:", clean(adopting));
   if (status.clock_offset) {
     const way = status.clock_offset > 0 ? "behind" : "ahead of";
-    add("clock", "warn", "Clock:", `this PC is ${duration(Math.abs(status.clock_offset))} ${way} the swarm. Set it right, or turn on time synchronisation.`);
+    add(
+      "clock",
+      "warn",
+      "Clock:",
+      `this PC is ${duration(Math.abs(status.clock_offset))} ${way} the swarm. Set it right, or turn on time synchronisation.`,
+    );
   }
   if (rights && !rights.verbs) add("rights", "quiet", "Read-only:", rights.why);
   return found;

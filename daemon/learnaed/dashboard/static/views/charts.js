@@ -4,7 +4,13 @@ import { el, put, say, show } from "../dom.js";
 import { bytes, number, percent, rate } from "../format.js";
 import { plot } from "./plot.js";
 
-const SPANS = [["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400], ["all", null]];
+const SPANS = [
+  ["15 min", 900],
+  ["1 h", 3600],
+  ["6 h", 21600],
+  ["24 h", 86400],
+  ["all", null],
+];
 const SHORTEST = 10; // seconds
 
 const known = (value) => (typeof value === "number" ? value : null);
@@ -17,29 +23,56 @@ export function mount(at) {
   });
   const charts = [
     plot(at("chart-accuracy"), {
-      title: "Accuracy", view, write: (value) => percent(value), mark: (value) => `${Number((100 * value).toPrecision(4))} %`, bounds: [0, 1],
+      title: "Accuracy",
+      view,
+      write: (value) => percent(value),
+      mark: (value) => `${Number((100 * value).toPrecision(4))} %`,
+      bounds: [0, 1],
       series: [
-        { label: "averaged", colour: "--accent", fill: "--accent-wash", width: 2.2, value: (row) => known(row.accuracy_averaged) },
+        {
+          label: "averaged",
+          colour: "--accent",
+          fill: "--accent-wash",
+          width: 2.2,
+          value: (row) => known(row.accuracy_averaged),
+        },
         { label: "now", colour: "--faint", width: 1.4, value: (row) => known(row.accuracy) },
       ],
       empty: "No accuracy yet: it comes with the first evaluation. A task that has no accuracy shows its loss alone.",
     }),
     plot(at("chart-loss"), {
-      title: "Loss", view, write: number, mark: (value) => String(Number(value.toPrecision(4))), bounds: [null, null],
+      title: "Loss",
+      view,
+      write: number,
+      mark: (value) => String(Number(value.toPrecision(4))),
+      bounds: [null, null],
       series: [{ label: "training", colour: "--warm", fill: "--warm-wash", value: (row) => known(row.loss) }],
       empty: "No loss yet: it comes with the first round, after the trainer has loaded model and data.",
     }),
     plot(at("chart-bandwidth"), {
-      title: "With peers", view, write: rate, mark: (value) => rate(value).replace(".0 ", " "), bounds: [0, null],
+      title: "With peers",
+      view,
+      write: rate,
+      mark: (value) => rate(value).replace(".0 ", " "),
+      bounds: [0, null, 2000],
       series: [
-        { label: "sent", colour: "--cool", fill: "--cool-wash", value: (row, before) => speed(row, before, "bytes_sent") },
+        {
+          label: "sent",
+          colour: "--cool",
+          fill: "--cool-wash",
+          value: (row, before) => speed(row, before, "bytes_sent"),
+        },
         { label: "received", colour: "--violet", value: (row, before) => speed(row, before, "bytes_received") },
       ],
       empty: "Nothing measured yet.",
     }),
   ];
   return ({ history, status }) => {
-    if (status) say(at("bandwidth-total"), `${bytes(status.network.bytes_sent)} sent, ${bytes(status.network.bytes_received)} received`);
+    if (status)
+      say(
+        at("bandwidth-total"),
+        `${bytes(status.network.bytes_sent)} sent, ${bytes(status.network.bytes_received)} received`,
+      );
     if (history === null || history.rows === rows) return;
     rows = history.rows;
     view.grow(rows);
@@ -113,8 +146,11 @@ class View {
     const [from, to] = this.range();
     const step = (to - from) / 4;
     const moves = {
-      "+": [step, -step], "=": [step, -step], "-": [-step, step],
-      ArrowLeft: [-step, -step], ArrowRight: [step, step],
+      "+": [step, -step],
+      "=": [step, -step],
+      "-": [-step, step],
+      ArrowLeft: [-step, -step],
+      ArrowRight: [step, step],
     };
     if (event.key === "0" || event.key === "Escape") this.reset();
     else if (event.key in moves) this.#move(from, to, ...moves[event.key]);
@@ -132,7 +168,8 @@ class View {
   }
 
   #show() {
-    for (const [span, button] of this.#buttons) put(button, "aria-pressed", String(this.#chosen === null && span === this.#span));
+    for (const [span, button] of this.#buttons)
+      put(button, "aria-pressed", String(this.#chosen === null && span === this.#span));
     this.#reset.hidden = this.#chosen === null;
   }
 }

@@ -19,7 +19,10 @@ export function mount(at) {
   const list = el("ol", { class: "log" });
   const empty = el("p", { class: "empty" });
   const live = el("span", { class: "live" });
-  at("events").append(el("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Events, newest first" }, list), empty);
+  at("events").append(
+    el("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Events, newest first" }, list),
+    empty,
+  );
   const buttons = GROUPS.map(([name, kinds]) => {
     const button = el("button", { type: "button", text: name, "aria-pressed": String(kinds === wanted) });
     button.addEventListener("click", () => {
@@ -59,22 +62,38 @@ function withoutProgress(events) {
 
 // For a daemon without events: what it told the user.
 function messages(status) {
-  return (status.messages ?? []).map(({ time, level, text }, place) => (
-    { id: place, kind: "message", time: Date.parse(time) / 1000, data: { level, text } }
-  )).reverse();
+  return (status.messages ?? [])
+    .map(({ time, level, text }, place) => ({
+      id: place,
+      kind: "message",
+      time: Date.parse(time) / 1000,
+      data: { level, text },
+    }))
+    .reverse();
 }
 
 function line(event) {
   const [what, text] = tell(event);
   const level = event.kind === "message" && ["warning", "error"].includes(event.data.level) ? event.data.level : null;
-  const element = el("li", { "data-kind": what, "data-level": level },
+  const element = el(
+    "li",
+    { "data-kind": what, "data-level": level },
     el("time", { text: clock(event.time), datetime: new Date(1000 * (event.time || 0)).toISOString() }),
     el("span", { class: "kind", text: level ?? what }),
-    el("span", { class: "text", text: clean(text, 600) }));
+    el("span", { class: "text", text: clean(text, 600) }),
+  );
   return { element, update() {} };
 }
 
-const WRITE = { loss: number, accuracy: percent, accuracy_averaged: percent, samples: count, steps: count, rounds: count, counts: percent };
+const WRITE = {
+  loss: number,
+  accuracy: percent,
+  accuracy_averaged: percent,
+  samples: count,
+  steps: count,
+  rounds: count,
+  counts: percent,
+};
 
 const TELL = {
   message: ({ text }) => String(text ?? ""),
@@ -82,8 +101,12 @@ const TELL = {
   peer: ({ peer, connected }) => `${short(peer)} is ${connected ? "connected" : "gone"}`,
   cut: ({ index, cid }) => `${index} is taken: ${cid}`,
   settled: ({ index, cid }) => `${index} is attested by more than half of the nodes: ${cid}`,
-  download: ({ cid, done, size, ended }) => `${ended ? "ended" : "fetching"} at ${bytes(done)} of ${bytes(size)}: ${cid}`,
-  paused: ({ reasons }) => (Array.isArray(reasons) && reasons.length > 0 ? reasons.map(({ text }) => text).join("; ") : "nothing keeps it from training"),
+  download: ({ cid, done, size, ended }) =>
+    `${ended ? "ended" : "fetching"} at ${bytes(done)} of ${bytes(size)}: ${cid}`,
+  paused: ({ reasons }) =>
+    Array.isArray(reasons) && reasons.length > 0
+      ? reasons.map(({ text }) => text).join("; ")
+      : "nothing keeps it from training",
   limits: ({ limits }) => sentence(limits ?? {}) || "none",
 };
 

@@ -42,7 +42,10 @@ function describe(status, now) {
   const reasons = reasonsOf(status);
   if (reasons.length === 0) return [status.state, STATES[status.state] ?? ""];
   const until = reasons.length === 1 && reasons[0].until ? ` until ${hour(reasons[0].until, now)}` : "";
-  return [status.state === "paused" ? `paused${until}` : status.state, reasons.map((each) => because(each, now)).join("; ")];
+  return [
+    status.state === "paused" ? `paused${until}` : status.state,
+    reasons.map((each) => because(each, now)).join("; "),
+  ];
 }
 
 /** One reason for a pause in words, with the time that is left. */
@@ -93,7 +96,8 @@ function pauseAndResume(announcer) {
   const draw = ({ status, rights, failure }) => {
     const may = rights?.verbs && failure === null && !ENDING.includes(status.state);
     const reasons = reasonsOf(status);
-    const byUser = reasons.some((each) => each.reason === "user") || (reasons.length === 0 && status.state === "paused");
+    const byUser =
+      reasons.some((each) => each.reason === "user") || (reasons.length === 0 && status.state === "paused");
     show(resume, Boolean(may && byUser));
     show(pause, Boolean(may && !byUser));
   };

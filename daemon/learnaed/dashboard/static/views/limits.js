@@ -1,7 +1,7 @@
 // What the node may take of this PC, and when; changed here where the page has the right to.
 
 import * as api from "../api.js";
-import { clean, el, put, say, show } from "../dom.js";
+import { clean, el, prose, put, say, show } from "../dom.js";
 import { refresh } from "../state.js";
 
 // Name, title, what it says, and how it is asked for. What the daemon has beyond these is shown as it is.
@@ -35,7 +35,12 @@ export function mount(at) {
   const fields = new Map();
   let current = {};
 
-  const changes = () => Object.fromEntries([...fields].filter(([name, field]) => field.value() !== shown(current[name])).map(([name, field]) => [name, field.typed()]));
+  const changes = () =>
+    Object.fromEntries(
+      [...fields]
+        .filter(([name, field]) => field.value() !== shown(current[name]))
+        .map(([name, field]) => [name, field.typed()]),
+    );
   const compare = () => {
     const some = Object.keys(changes()).length > 0;
     save.disabled = undo.disabled = !some;
@@ -63,12 +68,12 @@ export function mount(at) {
     const wanted = changes();
     save.disabled = true;
     say(failed, "");
-    say(told, "");
+    prose(told, "");
     try {
       const answer = await api.limit(wanted);
       for (const name of Object.keys(wanted)) fields.get(name).put(answer?.[name] ?? null);
       fill({ ...current, ...answer });
-      say(told, "Saved.");
+      prose(told, "Saved until the daemon ends; `learnae config set` keeps it for good.");
     } catch (error) {
       say(failed, clean(error.message, 600));
     }
@@ -92,13 +97,35 @@ export function mount(at) {
 const shown = (value) => (value === null || value === undefined ? "" : String(value));
 
 function field(name, changed) {
-  const [, title, what, { hint, choices, type }] = KNOWN.find(([known]) => known === name) ?? [name, clean(name, 30).replaceAll("_", " "), "", {}];
+  const [, title, what, { hint, choices, type }] = KNOWN.find(([known]) => known === name) ?? [
+    name,
+    clean(name, 30).replaceAll("_", " "),
+    "",
+    {},
+  ];
   const id = `limit-${name}`;
   const input = choices
-    ? el("select", { id, name }, ...choices.map((choice) => el("option", { value: String(choice), text: WORDS[choice] })))
-    : el("input", { id, name, type: "text", inputmode: type === "number" ? "numeric" : null, autocomplete: "off", spellcheck: "false", maxlength: 120 });
-  input.addEventListener("input", changed);
-  const element = el("div", { class: "field" }, el("label", { for: id }, title, what ? el("small", { text: ` ${what}` }) : null), input);
+    ? el(
+        "select",
+        { id, name },
+        ...choices.map((choice) => el("option", { value: String(choice), text: WORDS[choice] })),
+      )
+    : el("input", {
+        id,
+        name,
+        type: "text",
+        inputmode: type === "number" ? "numeric" : null,
+        autocomplete: "off",
+        spellcheck: "false",
+        maxlength: 120,
+      });
+  for (const kind of ["input", "change"]) input.addEventListener(kind, changed);
+  const element = el(
+    "div",
+    { class: "field" },
+    el("label", { for: id }, title, what ? el("small", { text: ` ${what}` }) : null),
+    input,
+  );
   let original = null;
   return {
     element,

@@ -15,7 +15,12 @@ export function mount(at) {
   const trend = el("p", { class: "trend", id: "trend" });
   const area = svg("polygon");
   const line = svg("polyline", { fill: "none" });
-  const spark = svg("svg", { class: "spark", viewBox: "0 0 200 48", preserveAspectRatio: "none", "aria-hidden": "true" }, area, line);
+  const spark = svg(
+    "svg",
+    { class: "spark", viewBox: "0 0 200 48", preserveAspectRatio: "none", "aria-hidden": "true" },
+    area,
+    line,
+  );
   const facts = el("dl", { class: "facts" });
   at("now").append(el("div", { class: "headline" }, label, value, trend, spark), facts);
   return (state) => {
@@ -28,7 +33,11 @@ export function mount(at) {
     say(unit, main.unit);
     const moved = movement(rows, main.field);
     say(trend, moved === null ? main.hint : main.tell(moved));
-    put(trend, "data-way", moved === null || moved.change === 0 ? "level" : moved.change > 0 === main.more ? "better" : "worse");
+    put(
+      trend,
+      "data-way",
+      moved === null || moved.change === 0 ? "level" : moved.change > 0 === main.more ? "better" : "worse",
+    );
     const path = points(rows, main.field);
     put(line, "points", path);
     put(area, "points", path && `0,48 ${path} 200,48`);
@@ -88,7 +97,10 @@ function points(rows, field) {
   const step = Math.max(1, Math.floor(known.length / 200));
   return known
     .filter((_, place) => place % step === 0 || place === known.length - 1)
-    .map((row) => `${((200 * (row.time - start)) / span).toFixed(1)},${(45 - (42 * (row[field] - least)) / height).toFixed(1)}`)
+    .map(
+      (row) =>
+        `${((200 * (row.time - start)) / span).toFixed(1)},${(45 - (42 * (row[field] - least)) / height).toFixed(1)}`,
+    )
     .join(" ");
 }
 
@@ -97,10 +109,15 @@ function tell(status, rows) {
   const [sent, received] = speeds(rows);
   const parts = [];
   const add = (name, value, detail) => parts.push({ name, value, detail });
-  if (trainer.accuracy !== null && trainer.accuracy !== undefined) add("Loss", number(trainer.loss), `round ${count(trainer.rounds)}`);
+  if (trainer.accuracy !== null && trainer.accuracy !== undefined)
+    add("Loss", number(trainer.loss), `round ${count(trainer.rounds)}`);
   else add("Rounds", count(trainer.rounds), "of this node");
   add("Others here", count(status.members), `${plural(network.peers, "peer")} connected`);
-  add("Updates", count(ledger.updates), `by ${plural(ledger.authors, "node")}${ledger.missing ? `, ${ledger.missing} on the way` : ""}`);
+  add(
+    "Updates",
+    count(ledger.updates),
+    `by ${plural(ledger.authors, "node")}${ledger.missing ? `, ${ledger.missing} on the way` : ""}`,
+  );
   add("Speed", `${number(trainer.steps_per_second)} steps/s`, `${number(trainer.samples_per_second)} samples/s`);
   add("Share of the work", percent(status.share, 0), `${count(trainer.samples)} samples so far`);
   add("Sending", rate(sent), `${bytes(network.bytes_sent)} in all`);
@@ -113,7 +130,9 @@ function speeds(rows) {
   const last = rows.at(-1);
   const before = rows.findLast((row) => row.time <= (last?.time ?? 0) - 10) ?? rows[0];
   if (!last || last.time <= before.time) return [null, null];
-  return ["bytes_sent", "bytes_received"].map((field) => Math.max(0, last[field] - before[field]) / (last.time - before.time));
+  return ["bytes_sent", "bytes_received"].map(
+    (field) => Math.max(0, last[field] - before[field]) / (last.time - before.time),
+  );
 }
 
 function factRow({ name }) {

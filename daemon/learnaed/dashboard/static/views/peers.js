@@ -13,22 +13,79 @@ export function mount(at) {
   const columns = [
     { name: "peer", label: "Peer", sort: (peer) => peer.peer, fill: fillPeer },
     { name: "role", label: "Role", sort: (peer) => rankOf(peer), fill: fillRole },
-    { name: "rate", label: "Rate", side: right, sort: (peer) => peer.samples_per_second, fill: (cell, peer) => say(cell, peer.samples_per_second ? `${number(peer.samples_per_second)}/s` : "–") },
-    { name: "staleness", label: "Stale", side: right, sort: (peer) => peer.staleness, fill: (cell, peer) => say(cell, stale(peer.staleness)) },
-    { name: "updates", label: "Holds", side: right, sort: (peer) => peer.updates, fill: (cell, peer) => say(cell, count(peer.updates)) },
-    { name: "sent", label: "Sent", side: right, sort: (peer) => peer.bytes_sent, fill: (cell, peer) => say(cell, bytes(peer.bytes_sent)) },
-    { name: "received", label: "Received", side: right, sort: (peer) => peer.bytes_received, fill: (cell, peer) => say(cell, bytes(peer.bytes_received)) },
-    { name: "settled", label: "Attests cut", side: right, sort: (peer) => peer.settled?.index, fill: (cell, peer) => fillCut(cell, peer, settled) },
-    { name: "seen", label: "Heard", side: right, sort: (peer) => peer.last_seen, fill: (cell, peer) => say(cell, ago(peer.last_seen)) },
+    {
+      name: "rate",
+      label: "Rate",
+      side: right,
+      sort: (peer) => peer.samples_per_second,
+      fill: (cell, peer) => say(cell, peer.samples_per_second ? `${number(peer.samples_per_second)}/s` : "–"),
+    },
+    {
+      name: "staleness",
+      label: "Stale",
+      side: right,
+      sort: (peer) => peer.staleness,
+      fill: (cell, peer) => say(cell, stale(peer.staleness)),
+    },
+    {
+      name: "updates",
+      label: "Holds",
+      side: right,
+      sort: (peer) => peer.updates,
+      fill: (cell, peer) => say(cell, count(peer.updates)),
+    },
+    {
+      name: "sent",
+      label: "Sent",
+      side: right,
+      sort: (peer) => peer.bytes_sent,
+      fill: (cell, peer) => say(cell, bytes(peer.bytes_sent)),
+    },
+    {
+      name: "received",
+      label: "Received",
+      side: right,
+      sort: (peer) => peer.bytes_received,
+      fill: (cell, peer) => say(cell, bytes(peer.bytes_received)),
+    },
+    {
+      name: "settled",
+      label: "Attests cut",
+      side: right,
+      sort: (peer) => peer.settled?.index,
+      fill: (cell, peer) => fillCut(cell, peer, settled),
+    },
+    {
+      name: "seen",
+      label: "Heard",
+      side: right,
+      sort: (peer) => peer.last_seen,
+      fill: (cell, peer) => say(cell, ago(peer.last_seen)),
+    },
     { name: "problem", label: "Problem", sort: (peer) => problem(peer), fill: fillProblem },
   ];
   const grid = table({
-    caption: "Peers", columns, key: (peer) => peer.peer, sorted: { name: "role", down: false },
+    caption: "Peers",
+    columns,
+    key: (peer) => peer.peer,
+    sorted: { name: "role", down: false },
     empty: [
       el("strong", { text: "Nobody else is here yet." }),
-      el("p", { class: "hint-text" }, "This node trains by itself and keeps looking. On another PC of this network start a node with the same topic and task:"),
+      el(
+        "p",
+        { class: "hint-text" },
+        "This node trains by itself and keeps looking. On another PC of this network start a node with the same topic and task:",
+      ),
       join,
-      el("p", { class: "hint-text" }, "Across networks give it an address of this node, see below, with ", el("code", { text: "--peer" }), ". If nobody appears, ", el("code", { text: "learnae doctor" }), " tells why."),
+      el(
+        "p",
+        { class: "hint-text" },
+        "Across networks give it an address of this node, see below, with ",
+        el("code", { text: "--peer" }),
+        ". If nobody appears, ",
+        el("code", { text: "learnae doctor" }),
+        " tells why.",
+      ),
     ],
   });
   const own = ownNode();
@@ -51,23 +108,51 @@ function ownNode() {
   const peer = el("code");
   const addresses = el("ul");
   let whole = "";
-  const element = el("details", { class: "mine", hidden: true }, el("summary", { text: "This node: id and addresses" }),
-    el("div", { class: "fold" }, peer, " ", copier("Copy the id of this node", () => whole), addresses));
+  const element = el(
+    "details",
+    { class: "mine", hidden: true },
+    el("summary", { text: "This node: id and addresses" }),
+    el(
+      "div",
+      { class: "fold" },
+      peer,
+      " ",
+      copier("Copy the id of this node", () => whole),
+      addresses,
+    ),
+  );
   const update = ({ peer: id, listen }) => {
     whole = String(id);
     show(element, true);
     say(peer, whole);
-    const dialled = (listen ?? []).slice(0, 12).map((address) => (String(address).includes("/p2p/") ? String(address) : `${address}/p2p/${id}`));
-    keyed(addresses, dialled, (address) => address, (address) => (
-      { element: el("li", {}, el("code", { text: clean(address, 200) }), " ", copier("Copy this address", () => address)), update() {} }
-    ));
+    const dialled = (listen ?? [])
+      .slice(0, 12)
+      .map((address) => (String(address).includes("/p2p/") ? String(address) : `${address}/p2p/${id}`));
+    keyed(
+      addresses,
+      dialled,
+      (address) => address,
+      (address) => ({
+        element: el(
+          "li",
+          {},
+          el("code", { text: clean(address, 200) }),
+          " ",
+          copier("Copy this address", () => address),
+        ),
+        update() {},
+      }),
+    );
   };
   return { element, update };
 }
 
 const roleOf = (peer) => (Object.hasOwn(ROLES, peer.role) ? peer.role : "unknown");
 const DIALLED = { inbound: ", dialled by it", outbound: ", dialled by this node" };
-const connection = (peer) => (peer.connected ? `connected${Object.hasOwn(DIALLED, peer.direction) ? DIALLED[peer.direction] : ""}` : "not connected");
+const connection = (peer) =>
+  peer.connected
+    ? `connected${Object.hasOwn(DIALLED, peer.direction) ? DIALLED[peer.direction] : ""}`
+    : "not connected";
 const rankOf = (peer) => Object.keys(ROLES).indexOf(roleOf(peer)) + (peer.connected ? 0 : 10);
 const stale = (slots) => (slots === null || slots === undefined ? "–" : slots === 0 ? "fresh" : plural(slots, "slot"));
 
@@ -82,8 +167,24 @@ function fillPeer(cell, peer) {
     const whole = el("code");
     const lines = el("dl", { class: "lines" });
     cell.whole = peer.peer;
-    cell.append(el("details", {}, el("summary", {}, name),
-      el("div", { class: "fold" }, el("div", {}, whole, copier("Copy the peer id", () => cell.whole)), lines)));
+    cell.append(
+      el(
+        "details",
+        {},
+        el("summary", {}, name),
+        el(
+          "div",
+          { class: "fold" },
+          el(
+            "div",
+            {},
+            whole,
+            copier("Copy the peer id", () => cell.whole),
+          ),
+          lines,
+        ),
+      ),
+    );
     cell.parts = { name, whole, lines };
   }
   const { name, whole, lines } = cell.parts;
@@ -91,10 +192,21 @@ function fillPeer(cell, peer) {
   say(whole, clean(peer.peer, 120));
   tell(lines, [
     ["connection", connection(peer)],
-    ["addresses", (peer.addresses ?? []).slice(0, 8).map((address) => clean(address, 160)).join("\n") || "none known"],
+    [
+      "addresses",
+      (peer.addresses ?? [])
+        .slice(0, 8)
+        .map((address) => clean(address, 160))
+        .join("\n") || "none known",
+    ],
     ["state", clean(peer.state, 40)],
     ["runs", clean(peer.agent, 120) || "–"],
-    ["clock", typeof peer.clock_ahead === "number" ? `${Math.abs(peer.clock_ahead).toFixed(1)} s ${peer.clock_ahead < 0 ? "behind" : "ahead of"} this PC` : "–"],
+    [
+      "clock",
+      typeof peer.clock_ahead === "number"
+        ? `${Math.abs(peer.clock_ahead).toFixed(1)} s ${peer.clock_ahead < 0 ? "behind" : "ahead of"} this PC`
+        : "–",
+    ],
     ["ledger", clean(short(peer.vector_digest), 16)],
   ]);
 }
@@ -132,7 +244,12 @@ function fillCut(cell, peer, own) {
   }
   say(cell, text);
   put(cell, "data-mood", mood);
-  put(cell, "title", { same: "the same weights as here, to the bit", differs: "not the weights that are settled here" }[mood] ?? (settled ? clean(settled.cid, 120) : null));
+  put(
+    cell,
+    "title",
+    { same: "the same weights as here, to the bit", differs: "not the weights that are settled here" }[mood] ??
+      (settled ? clean(settled.cid, 120) : null),
+  );
 }
 
 function fillProblem(cell, peer) {

@@ -9,8 +9,9 @@ import { clock, day } from "../format.js";
 const together = uPlot.sync("learnae");
 
 /**
- * `series` are `{label, colour, dash, width, fill, value(row, before)}`, `write(value)` puts one into words (`mark` for the axis), `bounds` are the widest
- * [least, most] of the axis (null: open), `view` is the range of time that all charts share.
+ * `series` are `{label, colour, dash, width, fill, value(row, before)}`; `write(value)` puts one into words, `mark` into
+ * those of the axis; `bounds` are the widest [least, most] of the axis (null: open) and how much it spans at least;
+ * `view` is the range of time that all charts share.
  */
 export function plot(figure, { title, series, write, mark = write, bounds, empty, view }) {
   const times = el("span", { class: "when" });
@@ -20,10 +21,17 @@ export function plot(figure, { title, series, write, mark = write, bounds, empty
     return { value, element: el("span", { class: "key" }, swatch, `${label} `, value) };
   });
   const frame = el("div", {
-    class: "plot", tabindex: 0, role: "img", "aria-keyshortcuts": "+ - ArrowLeft ArrowRight 0",
+    class: "plot",
+    tabindex: 0,
+    role: "img",
+    "aria-keyshortcuts": "+ - ArrowLeft ArrowRight 0",
   });
   const none = el("p", { class: "empty", text: empty, hidden: true });
-  figure.append(el("figcaption", {}, el("span", { class: "title", text: title }), ...shown.map((each) => each.element), times), frame, none);
+  figure.append(
+    el("figcaption", {}, el("span", { class: "title", text: title }), ...shown.map((each) => each.element), times),
+    frame,
+    none,
+  );
   frame.addEventListener("keydown", (event) => view.key(event));
 
   let data = [[], ...series.map(() => [])];
@@ -37,13 +45,24 @@ export function plot(figure, { title, series, write, mark = write, bounds, empty
     ...size(),
     legend: { show: false },
     padding: [10, 8, 0, 0],
-    scales: { x: { time: true, range: () => view.range() }, y: { range: (_, least, most) => span(least, most, bounds) } },
-    axes: [axis({ values: (_, splits) => hours(splits), size: 30, space: 76 }), axis({ values: (_, splits) => splits.map(mark), size: 62 })],
+    scales: {
+      x: { time: true, range: () => view.range() },
+      y: { range: (_, least, most) => span(least, most, bounds) },
+    },
+    axes: [
+      axis({ values: (_, splits) => hours(splits), size: 30, space: 76 }),
+      axis({ values: (_, splits) => splits.map(mark), size: 62 }),
+    ],
     series: [{}, ...series.map(line)],
     cursor: {
       sync: { key: together.key, setSeries: false },
       drag: { x: true, y: false, setScale: false, dist: 6 },
-      bind: { dblclick: () => () => { view.reset(); return null; } },
+      bind: {
+        dblclick: () => () => {
+          view.reset();
+          return null;
+        },
+      },
       points: { size: 7 },
       y: false,
     },
@@ -68,7 +87,10 @@ export function plot(figure, { title, series, write, mark = write, bounds, empty
     say(times, place === null || data[0].length === 0 ? "" : clock(data[0][place]));
   };
   const draw = (rows) => {
-    data = [rows.map((row) => row.time), ...series.map(({ value }) => rows.map((row, place) => value(row, rows[place - 1])))];
+    data = [
+      rows.map((row) => row.time),
+      ...series.map(({ value }) => rows.map((row, place) => value(row, rows[place - 1]))),
+    ];
     const many = Math.max(0, ...data.slice(1).map((column) => column.filter((each) => each !== null).length));
     put(figure, "data-points", many);
     none.hidden = many > 0;
@@ -95,7 +117,9 @@ export function plot(figure, { title, series, write, mark = write, bounds, empty
 
 function line({ label, colour: property, dash, width = 2, fill }) {
   return {
-    label, dash, width,
+    label,
+    dash,
+    width,
     stroke: () => colour(property),
     fill: fill && (() => colour(fill)),
     spanGaps: true,
@@ -114,9 +138,9 @@ function axis(more) {
 }
 
 // Room above and below the line, never beyond the bounds; something to draw on where there is no value yet.
-function span(least, most, [floor, ceiling]) {
+function span(least, most, [floor, ceiling, height = 1e-9]) {
   if (least === null || most === null) return [floor ?? 0, ceiling ?? 1];
-  const room = Math.max(0.08 * (most - least), 0.01 * Math.abs(most), 1e-9);
+  const room = Math.max(0.08 * (most - least), 0.01 * Math.abs(most), height / 2);
   const low = least - room;
   const high = most + room;
   return [floor === null ? low : Math.max(floor, low), ceiling === null ? high : Math.min(ceiling, high)];

@@ -12,27 +12,42 @@ const MOST = 60; // peers that are drawn; a ring has 20
 const NAMED = 16; // up to so many have their names beside them
 const PULSE = 900; // ms
 
-const LEGEND = [["trains", "trains"], ["serves", "serves"], ["paused", "paused"], ["unknown", "not known"], ["problem", "cannot merge"]];
+const LEGEND = [
+  ["trains", "trains"],
+  ["serves", "serves"],
+  ["paused", "paused"],
+  ["unknown", "not known"],
+  ["problem", "cannot merge"],
+];
 const edges = new Map();
 
 /** Build it; returns what draws it. */
 export function mount(at) {
   const lines = svg("g", { class: "edges" });
   const dots = svg("g", { class: "nodes" });
-  const own = svg("g", { class: "own" },
+  const own = svg(
+    "g",
+    { class: "own" },
     svg("circle", { cx: CENTRE[0], cy: CENTRE[1], r: 15 }),
-    svg("text", { x: CENTRE[0], y: CENTRE[1] + 31, text: "this node" }));
+    svg("text", { x: CENTRE[0], y: CENTRE[1] + 31, text: "this node" }),
+  );
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" }, lines, dots, own);
   const empty = el("p", { class: "empty middle" });
   const more = el("p", { class: "hint" });
-  const legend = el("ul", { class: "legend", "aria-hidden": "true" },
-    ...LEGEND.map(([role, text]) => el("li", {}, el("i", { class: `role ${role}` }), text)));
+  const legend = el(
+    "ul",
+    { class: "legend", "aria-hidden": "true" },
+    ...LEGEND.map(([role, text]) => el("li", {}, el("i", { class: `role ${role}` }), text)),
+  );
   at("swarm").append(picture, empty, legend, more);
   const heard = new Map(); // author -> number of its newest update
   let last = null;
   return ({ peers, status, updates }) => {
     if (peers === null || !status) return;
-    const drawn = [...peers].sort((a, b) => rank(a) - rank(b) || order(a.peer, b.peer)).slice(0, MOST).sort((a, b) => order(a.peer, b.peer));
+    const drawn = [...peers]
+      .sort((a, b) => rank(a) - rank(b) || order(a.peer, b.peer))
+      .slice(0, MOST)
+      .sort((a, b) => order(a.peer, b.peer));
     const spots = drawn.map((peer, place) => ({ ...peer, ...spot(place, drawn.length), named: drawn.length <= NAMED }));
     put(own, "data-state", ["training", "alone"].includes(status.state) ? "works" : "rests");
     const rows = keyed(lines, spots, (peer) => peer.peer, edge);
@@ -41,7 +56,11 @@ export function mount(at) {
     if (updates !== null && updates !== last) pulse(updates, heard);
     last = updates;
     const connected = peers.filter((peer) => peer.connected).length;
-    put(picture, "aria-label", `This node and ${plural(peers.length, "peer")}, ${connected} of them connected. The table of peers has the details.`);
+    put(
+      picture,
+      "aria-label",
+      `This node and ${plural(peers.length, "peer")}, ${connected} of them connected. The table of peers has the details.`,
+    );
     say(empty, peers.length > 0 ? "" : "This node, and nobody else yet.");
     say(more, peers.length > MOST ? `and ${plural(peers.length - MOST, "more peer")}, listed below` : "");
     legend.hidden = peers.length === 0;
@@ -82,7 +101,11 @@ function edge({ peer: name }) {
     put(element, "y2", peer.y.toFixed(1));
     const traffic = (peer.bytes_sent ?? 0) + (peer.bytes_received ?? 0);
     put(element, "stroke-width", (1.2 + Math.min(3, Math.log10(1 + traffic / 10_000))).toFixed(1));
-    put(element, "class", `${peer.connected ? "connected" : "apart"}${element.classList.contains("pulse") ? " pulse" : ""}`);
+    put(
+      element,
+      "class",
+      `${peer.connected ? "connected" : "apart"}${element.classList.contains("pulse") ? " pulse" : ""}`,
+    );
   };
   return { element, update };
 }

@@ -1,10 +1,13 @@
 // A table that can be sorted, and whose rows become cards on a phone; used by peers, updates and snapshots.
 
-import { el, keyed, put, show } from "../dom.js";
+import { el, keyed, put, say, show } from "../dom.js";
+
+const MOST = 250; // rows: with thousands a browser gets slow
 
 /**
  * Columns are `{name, label, fill(cell, item, now), sort(item), side}`; `fill` writes into its cell, `sort` gives what to
- * sort by (none: not sorted by it), `side` is "right" for numbers. The roles keep it a table for screen readers where the style sheet makes cards of the rows.
+ * sort by (none: not sorted by it), `side` is "right" for numbers. The roles keep it a table for screen readers where the
+ * style sheet makes cards of the rows.
  */
 export function table({ caption, columns, key, sorted = null, empty }) {
   const order = { name: sorted?.name ?? null, down: sorted?.down ?? false };
@@ -13,14 +16,16 @@ export function table({ caption, columns, key, sorted = null, empty }) {
   const none = el("div", { class: "empty" }, ...[empty].flat());
   const choice = el("select", { "aria-label": `Sort ${caption.toLowerCase()} by` });
   const grid = el(
-    "table", { role: "table" },
+    "table",
+    { role: "table" },
     el("caption", { class: "unseen", text: caption }),
     el("thead", { role: "rowgroup" }, head),
     body,
   );
   const sortable = columns.filter((column) => column.sort);
   const phone = el("label", { class: "sorter" }, "Sort by ", choice);
-  const element = el("div", { class: "table" }, ...(sorted ? [phone] : []), grid, none);
+  const more = el("p", { class: "hint" });
+  const element = el("div", { class: "table" }, ...(sorted ? [phone] : []), grid, more, none);
   let last = [[], 0];
   show(grid, false); // until something is known
   show(none, false);
@@ -29,7 +34,9 @@ export function table({ caption, columns, key, sorted = null, empty }) {
     const cell = el("th", { role: "columnheader", scope: "col", class: column.side ?? "" });
     if (sorted && column.sort) {
       const button = el("button", { type: "button", text: column.label });
-      button.addEventListener("click", () => turn(column.name, order.name === column.name ? !order.down : column.side === "right"));
+      button.addEventListener("click", () =>
+        turn(column.name, order.name === column.name ? !order.down : column.side === "right"),
+      );
       cell.append(button);
       choice.append(el("option", { value: column.name, text: column.label.toLowerCase() }));
     } else {
@@ -38,7 +45,9 @@ export function table({ caption, columns, key, sorted = null, empty }) {
     column.cell = cell;
     head.append(cell);
   }
-  choice.addEventListener("change", () => turn(choice.value, columns.find((column) => column.name === choice.value).side === "right"));
+  choice.addEventListener("change", () =>
+    turn(choice.value, columns.find((column) => column.name === choice.value).side === "right"),
+  );
 
   function turn(name, down) {
     Object.assign(order, { name, down });
@@ -53,7 +62,8 @@ export function table({ caption, columns, key, sorted = null, empty }) {
       put(column.cell, "aria-sort", sorted && column === by ? (order.down ? "descending" : "ascending") : null);
     }
     if (by) choice.value = by.name;
-    keyed(body, rows, key, () => row(columns, () => last[1]));
+    keyed(body, rows.slice(0, MOST), key, () => row(columns, () => last[1]));
+    say(more, items.length > MOST ? `and ${items.length - MOST} more` : "");
     show(grid, items.length > 0);
     show(phone, items.length > 1);
     show(none, items.length === 0);

@@ -12,8 +12,22 @@ export function mount(at) {
   let status = null;
   const age = ({ slot }, now) => (status?.slot_seconds ? now - (slot + 1) * status.slot_seconds : null);
   const columns = [
-    { name: "when", label: "When", fill: (cell, update, now) => { say(cell, ago(Math.max(0, age(update, now)))); put(cell, "title", `slot ${update.slot}, interval ${update.interval}`); } },
-    { name: "author", label: "By", fill: (cell, { author }) => { say(cell, author === status?.peer ? "this node" : clean(short(author), 16)); put(cell, "title", clean(author, 120)); } },
+    {
+      name: "when",
+      label: "When",
+      fill: (cell, update, now) => {
+        say(cell, ago(Math.max(0, age(update, now))));
+        put(cell, "title", `slot ${update.slot}, interval ${update.interval}`);
+      },
+    },
+    {
+      name: "author",
+      label: "By",
+      fill: (cell, { author }) => {
+        say(cell, author === status?.peer ? "this node" : clean(short(author), 16));
+        put(cell, "title", clean(author, 120));
+      },
+    },
     { name: "samples", label: "Samples", side: "right", fill: (cell, update) => say(cell, count(update.samples)) },
     { name: "loss", label: "Loss", side: "right", fill: (cell, update) => say(cell, number(update.loss)) },
     { name: "norm", label: "Norm", side: "right", fill: (cell, update) => say(cell, number(update.norm)) },
@@ -21,14 +35,27 @@ export function mount(at) {
     { name: "counts", label: "Counts", side: "right", fill: fillCounts },
   ];
   const grid = table({
-    caption: "Updates that were admitted, newest first", columns, key: (update) => `${update.author} ${update.seq}`,
-    empty: [el("strong", { text: "No update yet." }), el("p", { text: "A node publishes one at the end of each round; the first takes a few slots." })],
+    caption: "Updates that were admitted, newest first",
+    columns,
+    key: (update) => `${update.author} ${update.seq}`,
+    empty: [
+      el("strong", { text: "No update yet." }),
+      el("p", { text: "A node publishes one at the end of each round; the first takes a few slots." }),
+    ],
   });
-  const scroller = el("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Updates, newest first" }, grid.element);
+  const scroller = el(
+    "div",
+    { class: "scroller", tabindex: 0, role: "region", "aria-label": "Updates, newest first" },
+    grid.element,
+  );
   at("updates").append(scroller);
 
   const refused = el("ul", { class: "reasons" });
-  const fine = el("p", { class: "empty", hidden: true, text: "Nothing was refused. Each update and each message is checked before it counts; what fails would be told here, with the reason." });
+  const fine = el("p", {
+    class: "empty",
+    hidden: true,
+    text: "Nothing was refused. Each update and each message is checked before it counts; what fails would be told here, with the reason.",
+  });
   at("refused").append(refused, fine);
 
   return (state, now) => {
@@ -41,7 +68,10 @@ export function mount(at) {
     const reasons = [...told("update", counts, REFUSALS), ...told("network", network.dropped, DROPS)];
     keyed(refused, reasons, (reason) => `${reason.from} ${reason.name}`, reasonRow);
     const total = (from) => reasons.reduce((sum, reason) => sum + (reason.from === from ? reason.many : 0), 0);
-    say(at("refused-count"), reasons.length === 0 ? "" : `${plural(total("update"), "update")}, ${plural(total("network"), "message")}`);
+    say(
+      at("refused-count"),
+      reasons.length === 0 ? "" : `${plural(total("update"), "update")}, ${plural(total("network"), "message")}`,
+    );
     show(fine, reasons.length === 0);
   };
 }
@@ -56,7 +86,15 @@ function fillCounts(cell, update) {
   show(meter, !update.void && whole !== null && whole < 1);
   meter.value = whole ?? 0;
   say(text, update.void ? "void" : whole === null ? "–" : whole >= 1 ? "fully" : percent(whole, 0));
-  put(cell, "title", update.void ? REFUSALS.void : whole !== null && whole < 1 ? "it was too large, or claimed too much of the work: it counts in part, the same on every node" : null);
+  put(
+    cell,
+    "title",
+    update.void
+      ? REFUSALS.void
+      : whole !== null && whole < 1
+        ? "it was too large, or claimed too much of the work: it counts in part, the same on every node"
+        : null,
+  );
 }
 
 function told(from, counts, meanings) {
@@ -68,8 +106,17 @@ function told(from, counts, meanings) {
 
 function reasonRow({ from, name, meaning }) {
   const many = el("b");
-  const element = el("li", { "data-harmless": HARMLESS.includes(name) },
-    el("div", {}, el("span", { class: "reason", text: clean(name, 60) }), el("span", { class: "muted", text: from === "update" ? "update" : "network" }), many),
-    el("p", { text: meaning }));
+  const element = el(
+    "li",
+    { "data-harmless": HARMLESS.includes(name) },
+    el(
+      "div",
+      {},
+      el("span", { class: "reason", text: clean(name, 60) }),
+      el("span", { class: "muted", text: from === "update" ? "update" : "network" }),
+      many,
+    ),
+    el("p", { text: meaning }),
+  );
   return { element, update: (reason) => say(many, count(reason.many)) };
 }
