@@ -79,7 +79,8 @@ def known(name: str, source: str) -> str:
         return name
     near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0)[0]
     raise ConfigError(
-        f"{source} sets {name[:40]!r}, which is not a limit. Did you mean {near!r}? Limits are: {', '.join(NAMES)}."
+        f"{source} sets {name[:40]!r}, which is not a limit. Did you mean {near!r}? Limits are: {', '.join(NAMES)}.",
+        code="unknown-limit",
     )
 
 
@@ -96,7 +97,7 @@ def parse(name: str, value: object, source: str) -> Any:
     try:
         return _PARSERS[name](value)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{source} is {str(value)[:200]!r}, but {error}") from error
+        raise ConfigError(f"{source} is {str(value)[:200]!r}, but {error}", code="bad-limit") from error
 
 
 def assignments(items: tuple[str, ...] | list[str], source: str = "--limit") -> dict[str, tuple[str, object]]:
@@ -110,7 +111,10 @@ def assignments(items: tuple[str, ...] | list[str], source: str = "--limit") -> 
         name, equals, value = item.partition("=")
         name = name.strip().replace("-", "_")
         if not equals:
-            raise ConfigError(f"{source} is {item[:200]!r}, but must be KEY=VALUE. Say {source} cpu=50%, for instance.")
+            raise ConfigError(
+                f"{source} is {item[:200]!r}, but must be KEY=VALUE. Say {source} cpu=50%, for instance.",
+                code="bad-limit",
+            )
         found[known(name, source)] = (f"{source} {name}", value.strip())
     return found
 

@@ -59,7 +59,7 @@ def importers(module: str, *packages: str) -> set[str]:
         ("torch", TORCH),
         ("safetensors", TORCH),
         ("numpy", NUMPY),
-        ("libp2p", r"daemon/learnaed/network/.*|tests/network/.*"),
+        ("libp2p", r"daemon/learnaed/network/.*|tests/network/.*|tests/system/test_hostile_donors\.py"),
         ("zeroconf", r"daemon/learnaed/network/.*|tests/network/.*"),
         ("learnaed", r"daemon/learnaed/.*|benchmarks/.*|tests/.*"),
         ("netsim", r"netsim/.*|benchmarks/.*|tests/.*"),

@@ -65,7 +65,8 @@ def run(config: Config, secrets: Secrets | None = None) -> int:
     if secrets is not None and config.ipfs not in ("auto", "off"):
         raise ConfigError(
             f"--ipfs names the node {config.ipfs}, and the swarm is private: what is pinned on an IPFS node can be had "
-            "by anybody who knows its CID. Leave --ipfs out; `learnae export --car` writes a file that you can pass on"
+            "by anybody who knows its CID. Leave --ipfs out; `learnae export --car` writes a file that you can pass on",
+            code="private-ipfs",
         )
     with open_profile(config.home, config.profile) as profile, logs.to_file(profile, config.log_format):
         if config.profile is None and profile.name != "default":

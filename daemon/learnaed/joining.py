@@ -31,7 +31,8 @@ def read(line: str | None) -> Invitation:
     except WireError as error:
         raise ConfigError(
             f"the invitation cannot be used: {error}. Copy the whole line that `learnae invite` prints, from "
-            "`learnae:` to its end"
+            "`learnae:` to its end",
+            code="bad-invitation",
         ) from None
 
 
@@ -53,7 +54,8 @@ def settle(
     if task is None:
         raise ConfigError(
             f"the swarm {invitation.topic} trains a task from a file, which an invitation cannot hold. Have the file "
-            "sent to you and say --task FILE.py:CLASS"
+            "sent to you and say --task FILE.py:CLASS",
+            code="bad-invitation",
         )
     said = {**flags, "topic": invitation.topic, "task": task, "peer": (*flags.get("peer", ()), *invitation.peers)}
     config = Config.resolve(said, environment)
@@ -73,7 +75,9 @@ def _store(path: Path, secrets: Secrets) -> None:
         if path.exists() and path.read_text(encoding="utf-8", errors="replace") != secrets.text:
             path.replace(path.with_name(f"{path.name}.old"))
     except OSError as error:
-        raise StoreError(f"{path} cannot be replaced: {error.strerror}. Correct its owner, or move it away") from error
+        raise StoreError(
+            f"{path} cannot be replaced: {error.strerror}. Correct its owner, or move it away", code="file-unwritable"
+        ) from error
     from learnaed.status.files import write_private  # here: it pulls in the server, which --help need not wait for
 
     write_private(path, secrets.text)

@@ -37,7 +37,10 @@ def choose(
         ConfigError: two ways at once, a file that cannot be read, or a secret that cannot be used.
     """
     if ask and named:
-        raise ConfigError("--secret asks for the secret, and --secret-file says where it is. Give one of the two.")
+        raise ConfigError(
+            "--secret asks for the secret, and --secret-file says where it is. Give one of the two.",
+            code="options-clash",
+        )
     if ask:
         return replace(config, secret_file=None), Secrets([(prompt or _prompt)()])
     if variable and not named:
@@ -65,16 +68,22 @@ def read(path: Path) -> Secrets:
         text = data.decode()
     except OSError as error:
         raise ConfigError(
-            f"the secret file {path} cannot be read: {error.strerror}. Correct the path, or its permissions."
+            f"the secret file {path} cannot be read: {error.strerror}. Correct the path, or its permissions.",
+            code="secret-unreadable",
         ) from error
     except UnicodeDecodeError:
-        raise ConfigError(f"the secret file {path} is no text in UTF-8. Write a passphrase into it.") from None
+        raise ConfigError(
+            f"the secret file {path} is no text in UTF-8. Write a passphrase into it.", code="secret-unreadable"
+        ) from None
     if len(data) > _MOST_BYTES:
-        raise ConfigError(f"the secret file {path} is too large to be one. Write a passphrase into it, one a line.")
+        raise ConfigError(
+            f"the secret file {path} is too large to be one. Write a passphrase into it, one a line.",
+            code="secret-unreadable",
+        )
     try:
         return Secrets.read(text)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}", code="bad-secret") from None
 
 
 def exposed(path: Path) -> bool:

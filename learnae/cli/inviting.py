@@ -80,7 +80,10 @@ def _secrets(status: dict[str, Any], named: Path | None) -> Secrets:
     if text := os.environ.get("LEARNAE_SECRET"):
         return Secrets.read(text)
     if not sys.stdin.isatty():
-        raise ConfigError("the daemon's secret is in no file, and there is no terminal to ask. Say --secret-file FILE.")
+        raise ConfigError(
+            "the daemon's secret is in no file, and there is no terminal to ask. Say --secret-file FILE.",
+            code="secret-missing",
+        )
     return Secrets([click.prompt("The swarm's secret", hide_input=True, err=True, type=str)])
 
 
@@ -111,7 +114,10 @@ def secret(file: Path, rotate: str | None) -> None:
     from learnae.club import Secrets
 
     if rotate is None and file.exists():
-        raise ConfigError(f"{file} is there already. Say --rotate to change the secret in it, or name another file.")
+        raise ConfigError(
+            f"{file} is there already. Say --rotate to change the secret in it, or name another file.",
+            code="file-exists",
+        )
     if rotate is None:
         _write(file, Secrets.fresh())
         click.echo(f"wrote {file}: start nodes with --secret-file {file}")
@@ -120,7 +126,9 @@ def secret(file: Path, rotate: str | None) -> None:
     if rotate == "add":
         changed = Secrets([*lines, *Secrets.fresh()])
     elif len(lines) == 1:
-        raise ConfigError(f"{file} has one secret only, so there is none to {rotate}. Begin with --rotate add.")
+        raise ConfigError(
+            f"{file} has one secret only, so there is none to {rotate}. Begin with --rotate add.", code="bad-secret"
+        )
     else:
         changed = Secrets([lines[-1], *lines[:-1]] if rotate == "promote" else lines[:1])
     _write(file, changed)
@@ -133,7 +141,9 @@ def _read(path: Path) -> Secrets:
     try:
         return Secrets.read(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the secret file {path} cannot be read: {error}. Correct the path.") from error
+        raise ConfigError(
+            f"the secret file {path} cannot be read: {error}. Correct the path.", code="secret-unreadable"
+        ) from error
 
 
 def _write(path: Path, secrets: Secrets) -> None:
@@ -145,4 +155,6 @@ def _write(path: Path, secrets: Secrets) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise ConfigError(f"{path} cannot be written: {error.strerror}. Name another file.") from error
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}. Name another file.", code="file-unwritable"
+        ) from error

@@ -71,7 +71,8 @@ def directory_of(home: Path, profile: str | None) -> Path:
             there = ", ".join(sorted(path.parent.name for path in home.glob(f"*/{LOG_FILE}")))
             raise DaemonError(
                 f"there is no log of profile {profile!r} in {home}. "
-                + (f"There are logs of: {there}." if there else "No daemon has run there yet. " + daemons.START)
+                + (f"There are logs of: {there}." if there else "No daemon has run there yet. " + daemons.START),
+                code="no-log",
             )
         return home / profile
     running = [daemon.directory for daemon in daemons.find(home) if (daemon.directory / LOG_FILE).is_file()]

@@ -98,7 +98,8 @@ def _end(verb: str, chosen: list[Daemon], wait: bool, patience: float | None, as
             raise DaemonError(
                 f"daemon {daemon.profile!r} (process {daemon.pid}) was told to {verb} and still runs after "
                 f"{duration(patience or 0)}. `learnae logs --profile {daemon.profile}` may say why; "
-                "end the process yourself if it hangs."
+                "end the process yourself if it hangs.",
+                code="daemon-slow",
             )
         if as_json:
             _tell(daemon, verb, as_json, ended=True)

@@ -72,7 +72,8 @@ def past(daemon: Daemon, since: int) -> list[Event]:
     except (ValueError, TypeError) as error:
         raise DaemonError(
             f"daemon {daemon.profile!r} answered with what are no events. It may be of another version than this "
-            "command: compare `learnae --version` and `learnae status --json`."
+            "command: compare `learnae --version` and `learnae status --json`.",
+            code="daemon-foreign",
         ) from error
 
 

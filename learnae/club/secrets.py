@@ -32,21 +32,25 @@ class Secrets:
     def __init__(self, lines: list[str] | tuple[str, ...]) -> None:
         cleaned = tuple(unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip())
         if not cleaned:
-            raise ConfigError("the secret is empty. Write a passphrase; `learnae secret` makes a good one.")
+            raise ConfigError(
+                "the secret is empty. Write a passphrase; `learnae secret` makes a good one.", code="bad-secret"
+            )
         if len(cleaned) > MOST_SECRETS:
             raise ConfigError(
                 f"{len(cleaned)} secrets were given, {MOST_SECRETS} at most are allowed. Drop the oldest: it is the "
-                "first that seals, the others only open what some node still seals with them."
+                "first that seals, the others only open what some node still seals with them.",
+                code="bad-secret",
             )
         for number, line in enumerate(cleaned, 1):
             if not LEAST_LENGTH <= len(line) <= MOST_LENGTH or not line.isprintable():
                 raise ConfigError(
                     f"secret {number} cannot be used: it must have {LEAST_LENGTH} to {MOST_LENGTH} printable "
                     "characters, because whoever meets a member can try short ones until one fits. Take a longer "
-                    "passphrase; `learnae secret` makes a good one."
+                    "passphrase; `learnae secret` makes a good one.",
+                    code="bad-secret",
                 )
         if len(set(cleaned)) != len(cleaned):
-            raise ConfigError("the same secret was given twice. Leave one of the two lines out.")
+            raise ConfigError("the same secret was given twice. Leave one of the two lines out.", code="bad-secret")
         self._lines = cleaned
 
     @classmethod

@@ -27,6 +27,10 @@ class Setting:
 
     def parse(self, words: Sequence[str]) -> Any:
         """The value that these words stand for. Raises `ConfigError` if it is not valid."""
+        if self.key.startswith(f"{LIMITS}."):
+            text = " ".join(words)
+            limits.parse(self.key.removeprefix(f"{LIMITS}."), text, self.key)
+            return text
         if self.key in LISTS:
             return parse(self.key, tuple(words), self.key)
         value = parse(self.key, " ".join(words), self.key)

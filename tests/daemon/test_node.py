@@ -189,6 +189,8 @@ async def test_a_diagnosis_tells_of_dials(rig: Rig) -> None:
     assert found["silent"] == ["12D3Koo"] and found["disk"] is None
     assert set(found["mdns"]) == set(fake_diagnosis()["mdns"])
     assert fake_diagnosis().keys() == found.keys()
+
+
 async def test_pauses_and_limits_are_shown_and_changed(rig: Rig) -> None:
     assert rig.node.status()["paused"] == {"reasons": []}
     await rig.node.pause(60)

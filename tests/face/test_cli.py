@@ -245,7 +245,7 @@ def test_an_import_shows_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monke
     at = {"file": "cut.car", "done": 34_500, "size": 69_000}
 
     class Slow(Daemon):
-        def get(self, path: str) -> Any:
+        def get(self, path: str, timeout: float = 0.0) -> Any:
             looked.set()
             return {"snapshots": {"importing": at}}
 

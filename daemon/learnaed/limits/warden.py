@@ -103,7 +103,8 @@ class Warden:
         if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= LONGEST_PAUSE):
             raise DaemonError(
                 f"it cannot pause for {seconds:g} seconds: say a number above 0, of at most a year, or none to pause "
-                "until it is resumed"
+                "until it is resumed",
+                code="bad-pause",
             )
         self._user = Hold("the user has paused it", None if seconds is None else self._clock() + seconds)
         self._judge()

@@ -80,7 +80,8 @@ class NetworkSettings:
             if not self.permits(address.peer):
                 raise ConfigError(
                     f"--peer {address} is to be dialled, but --deny names it, or --allow only others. "
-                    "Say one or the other."
+                    "Say one or the other.",
+                    code="peer-denied",
                 )
             if not address.dialable:
                 raise ConfigError(

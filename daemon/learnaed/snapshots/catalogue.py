@@ -77,7 +77,7 @@ class Catalogue:
         kept = await trio.to_thread.run_sync(self._archive.find, text)
         await self.hand_over()
         if kept is None:
-            raise StoreError(f"the cut {text} was unpinned meanwhile")
+            raise StoreError(f"the cut {text} was unpinned meanwhile: pin it again", code="not-pinned")
         return self._row(kept)
 
     async def unpin(self, text: str) -> None:

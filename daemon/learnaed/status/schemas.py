@@ -137,6 +137,13 @@ FETCHING = record(
     seconds_left=nullable(number("Until it is here, at this speed.")),
 )
 
+IMPORTING = record(
+    "The file that is being taken in.",
+    file=string("Its name."),
+    done=whole("Bytes of it that were read and checked."),
+    size=whole("Bytes in all."),
+)
+
 SNAPSHOTS = record(
     "The snapshots on the disk.",
     held=whole("How many."),
@@ -144,6 +151,9 @@ SNAPSHOTS = record(
     cap=whole("The most that it may be."),
     collected=whole("Blocks that were deleted since the start, because nobody needs them."),
     damaged=whole("Blocks that the disk had damaged, and that were dropped."),
+    lost=whole("Damaged blocks that are needed, and still to be fetched again."),
+    mended=whole("Those that were fetched again since the start."),
+    importing=nullable(IMPORTING),
     fetching=nullable(FETCHING),
 )
 

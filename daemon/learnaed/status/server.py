@@ -118,7 +118,8 @@ def _listen_to_all(where: str) -> socket.socket:
         listener.close()
         raise ConfigError(
             f"the status endpoint cannot listen on {where}: {error.strerror}. Say --status-listen with an address of "
-            "this PC and a port that is free."
+            "this PC and a port that is free.",
+            code="status-address",
         ) from error
     return listener
 

@@ -110,7 +110,7 @@ class Watch:
                 status = await _json(daemon, client, "GET", "/api/status")
                 peers = await _json(daemon, client, "GET", "/api/peers")
                 if not isinstance(status, dict) or not isinstance(peers, list):
-                    raise DaemonError(f"what answers at {daemon.url} is no learnae daemon")
+                    raise DaemonError(f"what answers at {daemon.url} is no learnae daemon", code="daemon-foreign")
                 names = tuple(other.profile for other in daemons.find(self._home))
                 show(Look(names, daemon, "", status, peers, past))
                 past = []
