@@ -202,6 +202,7 @@ NETWORK = record(
     requests_served=whole("On streams."),
     dials=whole("Attempts to connect."),
     dial_failures=whole("Those that failed."),
+    incoming=whole("Connections that came in from other machines."),
     discovered=whole("Addresses heard of by mDNS."),
     host_restarts=whole("Times that the network stack failed and was started anew."),
     dropped=table("What the network dropped, by reason: see the user guide.", whole("How often.")),
@@ -282,6 +283,7 @@ STATUS = record(
     paused=record("Why the node does not train.", reasons=rows("All that hold it back; none: it trains.", REASON)),
     limits=table("The limits in force: see `/api/limits`.", {"description": "A limit."}),
     private=flag("The swarm is closed to those without its secret."),
+    secret_file=nullable(string("The file that its secret is in.")),
 )
 
 PEER = record(
