@@ -48,7 +48,7 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch, *ends: BaseException | int)
     """Run the daemon with lives that end like this; its exit code, and what each life knew that users were told."""
     told: list[list[str]] = []
 
-    async def life(config: Config, profile: Path, messages: Any, watchdog: Watchdog) -> int:
+    async def life(config: Config, secrets: object, profile: Path, messages: Any, watchdog: Watchdog) -> int:
         (profile / "ledger.sqlite").write_bytes(b"x")
         told.append([line["text"] for line in messages.lines()])
         match ends[len(told) - 1]:

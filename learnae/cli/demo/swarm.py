@@ -21,7 +21,10 @@ from learnae.home import SUMMARY_FILE
 
 PATIENCE = 8.0
 """Seconds that daemons get to end after SIGTERM before they are killed."""
-_WITHHELD = {f"LEARNAE_{name}" for name in ("CONFIG", "MDNS", "PAUSED", "PEER", "PROFILE", "ROUNDS")}
+_WITHHELD = {
+    f"LEARNAE_{name}"
+    for name in ["ALLOW", "CONFIG", "DENY", "MDNS", "PAUSED", "PEER", "PROFILE", "ROUNDS", "SECRET", "SECRET_FILE"]
+}
 """Settings that the demo gives no flag for, and that must not reach its daemons from the surroundings."""
 
 
