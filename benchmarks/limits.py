@@ -77,8 +77,6 @@ class Pull:
         async with trio.open_nursery() as nursery:
             for number in range(PULLERS):
                 nursery.start_soon(self._peer, network(f"puller {number}"), number == 0)
-            await trio.to_thread.run_sync(self.over.wait)
-            nursery.cancel_scope.cancel()
 
     async def _peer(self, own: Network, listens: bool) -> None:
         if listens:
@@ -87,14 +85,21 @@ class Pull:
         async with trio.open_nursery() as nursery:
             await nursery.start(_run, own)
             own.learn_addresses(donor, [self.url])
-            while donor not in own.connected():  # noqa: ASYNC110  # only the daemon's own wiring is told of it
-                await trio.sleep(0.1)
-            leaves = await self._leaves(own, donor)
-            self.ready.set()
-            while True:
-                with own.session([donor]) as session:
-                    async for _, block in session.fetch(leaves):
-                        self.received += len(block)
+            async with trio.open_nursery() as pulling:
+                pulling.start_soon(self._pull, own, donor)
+                await trio.to_thread.run_sync(self.over.wait)
+                pulling.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+
+    async def _pull(self, own: Network, donor: str) -> None:
+        while donor not in own.connected():  # noqa: ASYNC110  # only the daemon's own wiring is told of it
+            await trio.sleep(0.1)
+        leaves = await self._leaves(own, donor)
+        self.ready.set()
+        while True:
+            with own.session([donor]) as session:
+                async for _, block in session.fetch(leaves):
+                    self.received += len(block)
 
     @staticmethod
     async def _leaves(own: Network, donor: str) -> list[bytes]:
@@ -153,9 +158,9 @@ def upload(rate: int, seconds: float) -> dict[str, Any]:
 
 
 def share(percent: int, seconds: float) -> dict[str, Any]:
-    """The part of all cores that daemon and trainer use together."""
+    """The part of all cores that daemon and trainer use together; at full priority, not to measure who else is here."""
     with daemons() as swarm:
-        node = swarm.start(*flags(greedy.spec("Wide"), f"cpu={percent}%"))
+        node = swarm.start(*flags(greedy.spec("Wide"), f"cpu={percent}%", "nice=0"))
         swarm.wait_ready(START)
         swarm.wait("its second round", lambda: node.status()["trainer"]["rounds"] >= 2, START, [node])
         before, began = used(node), time.monotonic()
