@@ -114,13 +114,12 @@ async def test_all_donors_cheat_until_an_honest_one_is_there(swarm: Swarm, nurse
     donor = start_local(swarm, *STURDY, name="donor")
     others = await enemies(nursery, lie, babble, push, drip)
     cut = await settled(swarm, donor)
-    flags = address(donor)
-    assert flags
+    honest = address(donor)
     donor.send(signal.SIGSTOP)
     try:
         joiner = start_local(
             swarm,
-            *(*STURDY, "--from", cut["cid"], "--paused", "--peer", flags),
+            *(*STURDY, "--from", cut["cid"], "--paused", "--peer", honest),
             *(flag for enemy in others for flag in enemy.flags),
             name="joiner",
         )
