@@ -100,7 +100,8 @@ class Blocks:
                 f"a block of {len(block)} bytes is not kept: at most {MAX_BLOCK} can be sent to others", code="defect"
             )
         with contextlib.suppress(FileNotFoundError):
-            if self._path(digest).stat().st_size == len(block):
+            path = self._path(digest)
+            if path.stat().st_size == len(block) and path.read_bytes() == block:  # not so if the disk has damaged it
                 return None
         draft = self._drafts / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:

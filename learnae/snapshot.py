@@ -42,13 +42,19 @@ def header(layout: Layout, exponents: Sequence[int]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
+def longest_header(layout: Layout) -> int:
+    """Most bytes that `header` has with any exponents that a replica can have."""
+    return len(header(layout, (-120,) * len(layout.tensors)))
+
+
 def read_header(leaves: Iterator[bytes], layout: Layout) -> tuple[tuple[int, ...], bytes]:
     """The exponents that the file in these leaves names, and what its leaves so far hold beyond the header.
 
     Raises:
         StoreError: it is not the header of a snapshot of this layout, to the byte.
     """
-    found, length = _beginning(leaves, _MAX_HEADER)
+    # Before a stranger's JSON is read: it could be long enough to keep everything waiting.
+    found, length = _beginning(leaves, min(_MAX_HEADER, longest_header(layout)))
     try:
         written = json.loads(found[8:length])["__metadata__"]["exponents"]
         exponents = tuple(int(number) for number in written.split(","))

@@ -104,6 +104,24 @@ def assemble(leaves: Iterable[tuple[bytes, int]], put: Put = make_cid) -> Child:
     return levels[height][0] if levels[height] else Child(put(RAW, b""), 0, 0)
 
 
+def height_of(size: int) -> int:
+    """Levels of nodes above the leaves of a file of `size` bytes, as `build` makes them of leaves of `LEAF` bytes."""
+    leaves, height = -(-size // LEAF), 0
+    while leaves > MAX_LINKS**height:
+        height += 1
+    return height
+
+
+def parts_of(size: int, height: int) -> list[int]:
+    """Bytes of the file in each child of a node that holds `size` of them, with so many levels of nodes from it down.
+
+    All children are full but the last, so that no file has more blocks than its size needs.
+    """
+    full = LEAF * MAX_LINKS ** (height - 1)
+    whole, rest = divmod(size, full)
+    return [full] * whole + ([rest] if rest else [])
+
+
 # --- reading
 
 

@@ -165,6 +165,7 @@ async def _run(config: Config, secrets: Secrets | None, profile: Path, messages:
             if secrets is not None and config.secret_file is not None:
                 nursery.start_soon(_follow_secrets, config, secrets, network, messages)
             if pinning is not None:
+                await catalogue.hand_over()  # else nothing is looked for before the next cut
                 nursery.start_soon(pinning.run)
             if config.start is not None:
                 async with trio.open_nursery() as starting:

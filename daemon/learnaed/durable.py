@@ -26,7 +26,9 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def sync_names(directory: Path) -> None:
-    """Make the names of the files in a directory durable."""
+    """Make the names of the files in a directory durable. Windows has no way to, and keeps them without."""
+    if os.name == "nt":
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -599,3 +599,14 @@ async def test_a_disk_that_fails_in_the_middle_is_told(
     again = Peers(there, a=None)
     await again.fetch(store, root)
     assert b"".join(store.read(root)) == content(0)
+
+
+async def test_a_tree_of_tiny_leaves_is_refused_before_it_takes_room(
+    store: BlockStore, there: Blocks, clock: MockClock
+) -> None:
+    """Each would cost a block of the disk, and an entry in memory, whatever its size."""
+    leaves = [number.to_bytes(3) for number in range(300)]
+    root = unixfs.build(leaves, there.put)
+    with pytest.raises(NetworkError, match="not cut into leaves"):
+        await Peers(there, a=None).fetch(store, root.cid, limit=4 * LEAF)
+    assert lying(store.blocks) <= {digest_of(root.cid)}

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learnaed.ipfs.pinner import FIRST_RETRY, LAST_RETRY, REFRESH, Connect, Job, Pin, Pinner, State, Unpin, Wait
+from learnaed.ipfs.pinner import (
+    FIRST_RETRY,
+    HOPELESS,
+    LAST_RETRY,
+    REFRESH,
+    Connect,
+    Job,
+    Pin,
+    Pinner,
+    State,
+    Unpin,
+    Wait,
+)
 
 A, B, C, D = (bytes([n]) * 36 for n in range(4))
 
@@ -148,6 +160,14 @@ def test_a_root_that_fails_lets_the_others_pass() -> None:
     bench.run_until(1000.0)
     assert bench.pins == {A: True, B: True, C: True}
     assert bench.pinner.failures == 0
+
+
+def test_a_root_that_never_comes_does_not_keep_old_pins_for_ever() -> None:
+    bench = Bench(refused={A}, pins={C: True, D: True}, book={C: True, D: True})
+    bench.pinner.want([A, B])
+    bench.run_until(10_000.0)
+    assert bench.pins == {B: True}
+    assert bench.pinner.failures > HOPELESS
 
 
 def test_pins_that_somebody_removed_are_made_again_when_it_looks_again() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from learnae import unixfs
 from learnae.cid import DAG_CBOR, DAG_PB, RAW, make_cid, raw_cid, to_text
 from learnae.errors import WireError
-from learnae.unixfs import Child, MissingBlock
+from learnae.unixfs import LEAF, MAX_LINKS, Child, MissingBlock
 
 
 class Shelf(dict[bytes, bytes]):
@@ -269,3 +269,26 @@ def test_a_single_leaf_has_a_bound_too() -> None:
     assert list(unixfs.read(root, shelf.get, max_size=5)) == [b"12345"]
     with pytest.raises(WireError):
         list(unixfs.read(root, shelf.get, max_size=4))
+
+
+@pytest.mark.parametrize("leaves", [1, 2, MAX_LINKS, MAX_LINKS + 1, 3 * MAX_LINKS, MAX_LINKS**2 + 1])
+@pytest.mark.parametrize("less", [0, 1, LEAF - 1])
+def test_the_shape_of_a_tree_follows_from_its_size(leaves: int, less: int) -> None:
+    sizes = [LEAF] * (leaves - 1) + [LEAF - less]
+    nodes: dict[bytes, bytes] = {}
+
+    def put(codec: int, block: bytes) -> bytes:
+        nodes[make_cid(codec, block)] = block
+        return make_cid(codec, block)
+
+    root = unixfs.assemble(((raw_cid(number.to_bytes(4)), size) for number, size in enumerate(sizes)), put)
+    ahead = [(root, unixfs.height_of(root.size))]
+    assert root.size == sum(sizes)
+    while ahead:
+        child, height = ahead.pop()
+        if child.cid not in nodes:
+            assert height == 0
+            continue
+        parts = unixfs.children_of(child, nodes[child.cid])
+        assert [part.size for part in parts] == unixfs.parts_of(child.size, height)
+        ahead += [(part, height - 1) for part in parts]

@@ -485,16 +485,16 @@ class BlockStore:
 
     def statistics(self) -> BlockStoreStatistics:
         """Figures for the status endpoint."""
-        with self._lock:
-            return BlockStoreStatistics(
-                path=str(self._directory),
-                bytes=self._used,
-                reserved=sum(lease.reserved for lease in self._held),
-                cap=self._cap,
-                pins=len(self._book.pins()),
-                leases=len(self._held),
-                collected=self._collected,
-                collected_bytes=self._collected_bytes,
-                damaged=self.blocks.statistics().damaged,
-                complete=self._book.complete,
-            )
+        held = tuple(self._held)  # without the lock, which a sweep may have for long
+        return BlockStoreStatistics(
+            path=str(self._directory),
+            bytes=self._used,
+            reserved=sum(lease.reserved for lease in held),
+            cap=self._cap,
+            pins=len(self._book.pins()),
+            leases=len(held),
+            collected=self._collected,
+            collected_bytes=self._collected_bytes,
+            damaged=self.blocks.statistics().damaged,
+            complete=self._book.complete,
+        )

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 FIRST_RETRY = 2.0
 LAST_RETRY = 600.0
@@ -59,6 +60,9 @@ class Wait:
 
 
 Job = Connect | Pin | Unpin
+
+HOPELESS: Final = 10
+"""Tries after which roots that cannot be pinned, a damaged one for instance, no longer keep old pins from going."""
 
 
 class Pinner:
@@ -139,13 +143,12 @@ class Pinner:
         def tried(root: bytes) -> int:
             return self._tried.get(root, 0)
 
-        if missing := [root for root in wanted if root not in self._held]:
-            root = min(missing, key=tried)
-            return Pin(root, wanted[root])
-        if old := [root for root in self._own if root not in wanted]:
-            root = min(old, key=tried)
-            return Unpin(root)
-        return None
+        missing = sorted((root for root in wanted if root not in self._held), key=tried)
+        old = sorted((root for root in self._own if root not in wanted), key=tried)
+        hopeless = bool(missing) and tried(missing[0]) >= HOPELESS
+        if old and (not missing or (hopeless and tried(old[0]) <= tried(missing[0]))):
+            return Unpin(old[0])
+        return Pin(missing[0], wanted[missing[0]]) if missing else None
 
     def absent(self, now: float) -> None:
         """`Connect` found none, where none was named."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -110,6 +111,8 @@ class Download:
         self._check = check
         self._size = self._done = 0
         self._links: dict[bytes, Child] = {}
+        self._heights: dict[bytes, int] = {}
+        """Of the nodes: how many levels there are from each down to its leaves."""
         self._leaves: dict[bytes, int] = {}
         """Bytes that those on their way must have."""
         self._pace = Pace()
@@ -127,7 +130,7 @@ class Download:
             StoreError: there is no room, or the disk cannot be written.
         """
         self._size = self._done = 0
-        self._links, self._leaves = {}, {}
+        self._links, self._heights, self._leaves = {}, {}, {}
         lease = await trio.to_thread.run_sync(self._store.lease, self._cid)
         complete, useful = False, True
         try:
@@ -139,7 +142,8 @@ class Download:
             useful = False
             raise
         finally:
-            lease.release(keep=useful and not complete)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(lease.release, keep=useful and not complete))
             log.info("download ended", cid=to_text(self._cid), complete=complete, bytes=self._done)
 
     async def _fetch(self, lease: Lease) -> None:
@@ -156,6 +160,7 @@ class Download:
                     more = self._unfold(cid, block)
                     if more:
                         session.want(await trio.to_thread.run_sync(self._absent, more))
+                    if cid == self._cid:
                         await trio.to_thread.run_sync(lease.expect, self._links[self._cid].tsize)
                 await self._keep(lease, batch)
 
@@ -197,6 +202,7 @@ class Download:
         if cid == self._cid:
             self._links[cid] = self._root(cid, block)
             self._size = self._links[cid].size
+            self._heights[cid] = unixfs.height_of(self._size)
         if codec_of(cid) != DAG_PB:
             promised = self._leaves.pop(cid, len(block))
             if len(block) != promised:
@@ -206,6 +212,13 @@ class Download:
             children = unixfs.children_of(self._links[cid], block)
         except WireError as error:
             raise _Unfit(f"what the peers call a snapshot is none: {error}") from error
+        height = self._heights[cid]
+        leaves = all(codec_of(child.cid) != DAG_PB for child in children)
+        parts = unixfs.parts_of(self._links[cid].size, height) if height > 0 else []
+        if leaves != (height == 1) or [child.size for child in children] != parts:
+            # Tiny leaves would take more room on the disk, and in memory, than a snapshot of this size may.
+            raise _Unfit("what the peers call a snapshot is none: it is not cut into leaves of 256 KiB")
+        self._heights |= {child.cid: height - 1 for child in children}
         new = [child for child in children if child.cid not in self._links]
         self._links |= {child.cid: child for child in new if codec_of(child.cid) == DAG_PB}
         self._leaves |= {child.cid: child.size for child in new if codec_of(child.cid) != DAG_PB}
@@ -219,7 +232,7 @@ class Download:
         size = sum(child.size for child in children) if children else len(block)
         tsize = len(block) + sum(child.tsize for child in children)
         # Nodes are small beside what they hold, or there would be no end of them.
-        if max(size, tsize - size) > self._limit:
+        if (not children and size > unixfs.LEAF) or max(size, tsize - size) > self._limit:
             raise _Unfit(
                 f"what the peers call a snapshot has {size} bytes, and {tsize} in blocks; this model's are smaller"
             )

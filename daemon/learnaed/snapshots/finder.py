@@ -146,6 +146,12 @@ class Finder:
                 async with tell(coming):
                     await node.fetch(manifest.weights, coming.take, limit)
             await trio.to_thread.run_sync(coming.flush)
+            if await trio.to_thread.run_sync(store.missing, manifest.weights):
+                raise NetworkError(
+                    f"the IPFS node has only a part of {to_text(manifest.weights)}: try again when it, or a peer, has "
+                    "all of it",
+                    code="cut-not-found",
+                )
             await trio.to_thread.run_sync(store.pin, manifest.weights, CUT)
             complete = True
         finally:

@@ -9,7 +9,7 @@ from typing import Final
 from learnae.cid import to_text
 from learnae.errors import StoreError, WireError
 from learnae.layout import Layout
-from learnae.snapshot import header, read_header
+from learnae.snapshot import header, longest_header, read_header
 from learnaed import logs
 from learnaed.blockstore import BlockStore, Lease, NoRoom
 
@@ -149,6 +149,8 @@ def check_fit(layout: Layout, leaves: Iterator[bytes], size: int) -> None:
     Raises:
         StoreError: it cannot, and no trainer could go on from it.
     """
+    if not 0 < size - 4 * layout.size <= longest_header(layout):
+        raise StoreError("it has more or fewer weights than the model", code="snapshot-foreign")
     exponents, _ = read_header(leaves, layout)
     if size != len(header(layout, exponents)) + 4 * layout.size:
         raise StoreError("it has more or fewer weights than the model", code="snapshot-foreign")

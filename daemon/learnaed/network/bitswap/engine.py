@@ -37,6 +37,8 @@ MAX_INBOUND: Final = 4
 """Streams that a peer may have open to us. Others use one."""
 WANTS_PER_SECOND: Final = 2000.0
 """Entries and messages taken in from one peer, on average; whoever sends more is read more slowly."""
+ENTRY_COST: Final = 64
+"""Bytes that an unwanted block counts beside its own: empty ones are work, too."""
 MAX_UNWANTED: Final = 8 * 1024 * 1024
 """Bytes that nobody had asked for by which a peer loses its connection."""
 ATTEMPTS: Final = 3
@@ -200,7 +202,7 @@ class Bitswap:
                 rest = bytearray()
                 while (message := await link.read(stream, rest, progress, scope.cancel)) is not None:
                     self._take_in(link, message)
-                    delay = self._limiter.delay(link.peer, 1 + len(message.wants), trio.current_time())
+                    delay = self._limiter.delay(link.peer, _cost(message), trio.current_time())
                     if delay:
                         self._counters.dropped["want-flood"] += 1
                         await trio.sleep(delay)
@@ -238,7 +240,7 @@ class Bitswap:
             self._counts.unwanted_bytes += len(data)
             for session in concerned:
                 session.schedule.unwanted(link.peer, now)
-            link.unwanted_bytes += len(data)
+            link.unwanted_bytes += len(data) + ENTRY_COST
             if link.unwanted_bytes > MAX_UNWANTED:
                 self._expel(link.peer, Drop.LIED, "a flood of unwanted blocks")
             return
@@ -390,3 +392,8 @@ class Bitswap:
         if isinstance(here, bytes):
             return wire.block_parts(entry.cid, here, link.protocol)
         return (wire.presence(entry.cid, has=True),) if talks else None
+
+
+def _cost(message: wire.Message) -> int:
+    """What a message takes of a peer's rate: each of its parts is looked at, whatever its size."""
+    return 1 + len(message.wants) + len(message.blocks) + len(message.presences)
