@@ -288,7 +288,11 @@ SLOW = protocol.SetLimits(0.5, 2, 15, True, 2**30)
 
 async def test_limits_hold_for_this_process_and_for_the_next(quick_restarts: None) -> None:
     harness = Harness(SAYS_LIMITS)
-    trainer, texts = harness.trainer, lambda: [message.text for message in harness.said(protocol.Warned)]  # type: ignore[attr-defined]
+    trainer = harness.trainer
+
+    def texts() -> list[str]:
+        return [message.text for message in harness.heard if isinstance(message, protocol.Warned)]
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trainer.run)
         await harness.until(lambda: len(texts()) == 1)
