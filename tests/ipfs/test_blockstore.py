@@ -124,7 +124,7 @@ def test_pins_say_what_they_are(store: BlockStore, clock: Clock) -> None:
     second = store.pin(block, "user")
     assert second == Pin(block, "user", "", clock.now, 1, False, {})
     again = store.pin(root, "cut", milestone=True)
-    assert again == Pin(root, "cut", "", clock.now - 5, 900, True, {})
+    assert again == Pin(root, "cut", "cut 7", clock.now - 5, 900, True, {})  # a label stays until there is another
     assert store.pins() == (again, second)
     store = reopened(store, clock)
     assert store.pins() == (again, second)

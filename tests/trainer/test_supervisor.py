@@ -291,7 +291,7 @@ async def test_limits_hold_for_this_process_and_for_the_next(quick_restarts: Non
     trainer = harness.trainer
 
     def texts() -> list[str]:
-        return [message.text for message in harness.said(protocol.Warned) if isinstance(message, protocol.Warned)]
+        return [message.text for message in harness.heard if isinstance(message, protocol.Warned)]
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trainer.run)

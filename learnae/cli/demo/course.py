@@ -127,7 +127,6 @@ class _Demo:
         for number in range(1, options.nodes + 1):
             flags = ["--topic", topic, "--task", options.task, "--shard", f"{number}/{options.nodes}"]
             flags += ["--skew", str(options.skew), "--seed", str(options.seed), "--torch-threads", "1"]
-            flags += ["--limit", "on_battery=run"]
             flags += ["--listen", "/ip4/127.0.0.1/tcp/0", "--status-port", "0", "--ipfs", "off"]
             await swarm.start(options.daemon, self._directory / f"node{number}", flags)
 

@@ -86,6 +86,7 @@ class Swarm:
         """Start one more daemon: `command` run --home `home` and the flags."""
         await trio.Path(home).mkdir(parents=True)
         environment = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+        environment["LEARNAE_LIMITS_ON_BATTERY"] = "run"  # it is short, and was asked for just now
         with (home / "output.log").open("wb") as output:
             # A session of its own, so that the terminal's Ctrl+C reaches the demo alone, which then ends them in order.
             process = await trio.lowlevel.open_process(
