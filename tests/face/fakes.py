@@ -96,6 +96,9 @@ def fake_status(**changes: Any) -> dict[str, Any]:
             "cap": 1_000_000,
             "collected": 7,
             "damaged": 1,
+            "lost": 0,
+            "mended": 1,
+            "importing": None,
             "fetching": {
                 "cid": "bafybeiaaaaaa",
                 "done": 34_000,
@@ -121,6 +124,7 @@ def fake_status(**changes: Any) -> dict[str, Any]:
             "requests_served": 4,
             "dials": 5,
             "dial_failures": 1,
+            "incoming": 3,
             "discovered": 2,
             "host_restarts": 0,
             "dropped": {"busy": 3},

@@ -280,7 +280,7 @@ def test_a_refusal_is_told(tmp_path: Path) -> None:
 def test_none_running_says_what_to_do(tmp_path: Path) -> None:
     result = learnae(tmp_path, "status")
     assert result.exit_code == 1
-    assert "learnaed run" in result.stderr
+    assert "learnaed run" in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
 
 

@@ -120,7 +120,7 @@ def test_top_in_a_terminal_outlives_the_daemon(live: tuple[Swarm, Node]) -> None
     swarm, node = live
     home = str(node.home)
     with Terminal("top", LEARNAE_HOME=home) as top, Terminal("events", "-f", LEARNAE_HOME=home) as events:
-        shown = top.until(lambda text: "%" in text and "settled up to" in text)
+        shown = top.until(lambda text: all(word in text for word in ("%", "settled up to", "q quit")))
         assert "lab  alone  topic live, task digits" in shown and "no peer known yet" in shown
         assert shown.splitlines()[-1].split()[:2] == ["p", "pause"] and len(shown.splitlines()) == 24
         top.resize(40, 24)

@@ -22,7 +22,7 @@ SEND_SECONDS = 10.0
 """A client that takes nothing for so long is cut off."""
 SEND_BYTES = 64 * 1024
 """What is sent at a time, and what the system keeps for a client that is slow."""
-_BODY = b'{"error": "too many connections at a time; close some, or come again"}'
+_BODY = b'{"error": "too many connections at a time; close some, or come again", "code": "too-many-requests"}'
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
     b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
