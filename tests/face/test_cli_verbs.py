@@ -34,7 +34,8 @@ NEED_NONE = ("version", "completion bash", "completion zsh", "completion fish")
 
 
 def learnae(home: Path, *arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(cli, [*arguments, "--home", str(home)], env=environment)
+    # Test runners that start processes give them COLUMNS.
+    return CliRunner().invoke(cli, [*arguments, "--home", str(home)], env={"COLUMNS": None, **environment})
 
 
 def peer(name: str = "aaaaaaaa", **changes: Any) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def test_no_answer_breaks_the_schema(
     @given(operation.as_strategy(mode))
     def check(case: Case[Any]) -> None:
         # The event stream has no end; the list of the same has.
-        case.call_and_validate(base_url=url, session=session, headers=BEARER | {"Accept": "application/json"}, timeout=5)
+        case.call_and_validate(
+            base_url=url, session=session, headers=BEARER | {"Accept": "application/json"}, timeout=5
+        )
 
     check()

@@ -190,7 +190,14 @@ def test_memory() -> None:
     assert said(training.memory(replace(EMPTY, memory=little)))[0] == "warn"
     trains = {"trainer": {"state": "running"}}
     assert said(training.memory(facts(trains, memory=little)))[0] == "ok"
-    assert said(training.memory(facts({"parameters": 10**9, "trainer": {"state": "starting"}}, memory=Memory(8 * GIB, 8 * GIB))))[0] == "warn"
+    assert (
+        said(
+            training.memory(
+                facts({"parameters": 10**9, "trainer": {"state": "starting"}}, memory=Memory(8 * GIB, 8 * GIB))
+            )
+        )[0]
+        == "warn"
+    )
 
 
 def test_torch_and_task() -> None:

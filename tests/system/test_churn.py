@@ -46,7 +46,8 @@ def test_the_first_node_dies_and_a_new_one_joins(hosts: Swarm) -> None:
 
 
 @pytest.mark.parametrize("hosts", [3], indirect=True)
-@pytest.mark.parametrize("seconds", [6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [6, 20])
 def test_a_frozen_node_holds_nobody_up_and_catches_up(hosts: Swarm, seconds: float) -> None:
     first, second, frozen = (start(hosts, k) for k in (1, 2, 3))
     hosts.wait_together(40)

@@ -87,7 +87,7 @@ class Victim:
         shutil.rmtree(left.parent)
 
 
-@pytest.mark.parametrize("kills", [pytest.param(6, marks=SHORT), pytest.param(200, marks=LONG)])
+@pytest.mark.parametrize("kills", [pytest.param(3, marks=SHORT), pytest.param(200, marks=LONG)])
 def test_a_daemon_killed_again_and_again(swarm: Swarm, tmp_path: Path, kills: int) -> None:
     first = start_local(swarm, *HASTY, "--shard", "1/3", name="first")
     swarm.wait("its address", lambda: first.status()["listen"], 20, [first])

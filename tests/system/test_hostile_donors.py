@@ -68,6 +68,7 @@ def join(swarm: Swarm, cut: dict[str, Any], donor: Node, others: list[Enemy]) ->
     return start_local(swarm, *STURDY, "--from", cut["cid"], *more, peer=donor, name="joiner")
 
 
+@pytest.mark.slow
 async def test_a_join_among_donors_that_cheat(swarm: Swarm, nursery: trio.Nursery) -> None:
     """Nothing of what they send is kept; and a block that the disk damages afterwards is fetched again."""
     donor, watch = start_local(swarm, *STURDY, name="donor"), Watch()

@@ -41,6 +41,8 @@ def test_eight_nodes_take_the_same_cut(swarm: Swarm) -> None:
     assert len({row["cid"] for row in rows}) == len({row["weights"] for row in rows}) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_fresh_node_goes_on_from_a_cut_when_all_others_are_dead(swarm: Swarm) -> None:
     """The files of a dead node are enough; with `--from` it is one cut that counts, not the last state."""
     one = start_local(swarm, *BRISK, name="one")
