@@ -16,10 +16,6 @@ settings.register_profile("learnae", derandomize=True, deadline=None)
 settings.load_profile("learnae")
 
 
-_REAL = ("system", "network", "netsim")
-"""Folders of tests that start daemons or measure time: one after the other, also when others run beside them."""
-
-
 @functools.cache
 def _no_lab() -> str | None:
     return unavailable()
@@ -27,8 +23,6 @@ def _no_lab() -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name in _REAL:
-            item.add_marker(pytest.mark.xdist_group("real"))
         if item.get_closest_marker("netns") and (reason := _no_lab()):
             item.add_marker(pytest.mark.skip(reason=reason))
 

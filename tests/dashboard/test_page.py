@@ -5,14 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import pytest
 import trio
 
 from learnaed.feed import Kind
 from tests.dashboard.browser import PHONE, Browser, Served
 from tests.dashboard.show import HOSTILE, Show, author
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 CHARTS = ("#chart-accuracy", "#chart-loss", "#chart-bandwidth")
 

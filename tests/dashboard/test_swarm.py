@@ -12,7 +12,7 @@ import pytest
 from netsim.daemons import Node, Swarm
 from tests.dashboard.browser import PHONE, Browser, link, unavailable
 
-pytestmark = [pytest.mark.slow, pytest.mark.netns, pytest.mark.xdist_group("real"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.netns, pytest.mark.timeout(600)]
 
 SHOOT = "LEARNAE_SCREENSHOTS" in os.environ
 """Write the pictures anew: LEARNAE_SCREENSHOTS=1 pytest -m slow tests/dashboard/test_swarm.py. Takes some minutes."""

@@ -18,8 +18,6 @@ from tests.face.terminal import Terminal
 from tests.lab import LOCAL
 
 # One after the other, and in this order: the last one ends the daemon.
-pytestmark = pytest.mark.xdist_group("real")
-
 FLAGS = ("--topic", "live", "--task", "digits", "--profile", "lab", "--ipfs", "off", "--torch-threads", "1", *LOCAL)
 
 
