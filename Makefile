@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 
 ## The tests that a change must pass (minutes). Those in network namespaces need root and skip themselves otherwise.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 ## The long ones too.
 test-slow: $(VENV)/installed-dev

@@ -71,7 +71,7 @@ class Terminal:
         """Type."""
         os.write(self._master, keys.encode())
 
-    def until(self, right: Callable[[str], Any], seconds: float = 20) -> str:
+    def until(self, right: Callable[[str], Any], seconds: float = 60) -> str:
         """What is shown once it is as it should be. Fails with the screen if that does not come."""
         deadline = time.monotonic() + seconds
         while not right(self.shown):
@@ -79,7 +79,7 @@ class Terminal:
                 raise AssertionError(f"not within {seconds} s, or ended; the screen:\n{self.shown}")
         return self.shown
 
-    def ended(self, seconds: float = 20) -> int:
+    def ended(self, seconds: float = 60) -> int:
         """The exit code, once it has ended and all that it wrote is read."""
         deadline = time.monotonic() + seconds
         while self._read(deadline - time.monotonic()):

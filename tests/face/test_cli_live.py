@@ -114,6 +114,7 @@ def test_the_model(live: tuple[Swarm, Node], tmp_path: Path) -> None:
     assert learnae(node, "pin", "no-cid").exit_code == 1
 
 
+@pytest.mark.slow
 def test_top_in_a_terminal_outlives_the_daemon(live: tuple[Swarm, Node]) -> None:
     swarm, node = live
     home = str(node.home)
@@ -150,6 +151,7 @@ def test_top_in_a_terminal_outlives_the_daemon(live: tuple[Swarm, Node]) -> None
         assert b"\x1b[?1049l" in top.sent, "the screen from before is back"
 
 
+@pytest.mark.slow
 def test_status_finish_and_logs_in_a_terminal(live: tuple[Swarm, Node]) -> None:
     swarm, _ = live
     node = swarm.nodes[-1]

@@ -19,7 +19,7 @@ from tests.network.support import LOOPBACK, Node, attacker, connect, key, make, 
 TOPIC = "/learnae/1/test/peers"
 
 
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("count", [2, 4, pytest.param(8, marks=pytest.mark.slow)])
 async def test_all_started_at_once_become_one_swarm_by_mdns(nursery: trio.Nursery, count: int) -> None:
     nodes = [make(f"mdns-{number}", mdns=True) for number in range(count)]
     for node in nodes:

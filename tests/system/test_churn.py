@@ -26,6 +26,7 @@ def rounds(node: Node) -> int:
     return int(node.status()["trainer"]["rounds"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hosts", [4], indirect=True)
 def test_the_first_node_dies_and_a_new_one_joins(hosts: Swarm) -> None:
     first, second, third = (start(hosts, k) for k in (1, 2, 3))

@@ -70,6 +70,7 @@ def test_a_full_disk_is_waited_for(tmpfs: Path, swarm: Swarm) -> None:
     assert (code, seconds < 5) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_damaged_database_is_replaced(swarm: Swarm) -> None:
     first = start_local(swarm, *BRISK, "--shard", "1/2", name="first")
     swarm.wait("its address", lambda: first.status()["listen"], 20, [first])
