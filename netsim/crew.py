@@ -1,0 +1,79 @@
+"""The numeric halves of all simulated nodes: what the engine asks of a workload, and an attack of a trainer.
+
+A crew stands for the trainer processes of all nodes, so that it can do the local steps of many of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from learnae.codec import Payload
+from learnae.genesis import Genesis
+from learnae.learner import Round
+from learnae.replica import Replica
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good weights are on held-out data: ``accuracy`` from 0 to 1 (nan if there is no such thing), and ``loss``."""
+
+    accuracy: float
+    loss: float
+
+
+class Trainer(Protocol):
+    """One node's numerics, with the meaning that these names have in `learnae.learner.Learner`."""
+
+    @property
+    def replica(self) -> Replica:
+        """The swarm's weights as this node has them."""
+
+    def advance(self, steps: int) -> None:
+        """So many local steps are due; they may be done later, but before anything else here is looked at."""
+
+    def finish_round(self, share: float) -> Round:
+        """Encode what the local steps since the last round have changed."""
+
+    def restart_round(self) -> None:
+        """Drop the local steps."""
+
+    def payload(self, claim: float | None, parts: Iterable[bytes]) -> Payload:
+        """An update's payload, in the units of the replica; equal for all nodes with one genesis."""
+
+    def accept(self, payload: Payload, samples: int, ratio: int) -> None:
+        """Add the own update; the next round starts there."""
+
+    def apply(self, payload: Payload, samples: int, ratio: int) -> bool:
+        """Add a remote update; False if it is void."""
+
+    def remove(self, payload: Payload, samples: int, ratio: int) -> None:
+        """Take back what was added."""
+
+    def load(self, replica: Replica, samples: int) -> None:
+        """Go on from other weights."""
+
+    def tick_average(self) -> None:
+        """A slot has passed: take the replica into the running average."""
+
+    def state(self) -> Any:
+        """All that a restart needs, as the checkpoint on the node's disk; opaque to the engine."""
+
+    def load_state(self, state: Any) -> None:
+        """Go on from a checkpoint."""
+
+
+class Crew(Protocol):
+    """The trainers of a run."""
+
+    genesis: Genesis
+
+    def trainer(self, number: int) -> Trainer:
+        """A new trainer for the node with this number (from 0), on its own data, at the weights of genesis."""
+
+    def retire(self, trainer: Trainer) -> None:
+        """This one will not be used again."""
+
+    def scores(self, trainers: Sequence[Trainer]) -> list[Score]:
+        """Of the averaged weights of each."""
