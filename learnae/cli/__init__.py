@@ -52,6 +52,7 @@ _COMMANDS = {
     "invite": "learnae.cli.inviting:invite",
     "secret": "learnae.cli.inviting:secret",
     "demo": "learnae.cli.trying:demo",
+    "task": "learnae.cli.task:task",
     "completion": "learnae.cli.completing:completion",
 }
 
@@ -60,7 +61,7 @@ _SECTIONS = {
     "Steer": ("pause", "resume", "finish", "stop", "limits"),
     "The swarm's model": ("snapshots", "export", "pin", "unpin", "import"),
     "Private swarms": ("invite", "secret", "join"),
-    "Set up": ("demo", "config", "service", "bundle", "completion", "version"),
+    "Set up": ("demo", "task", "config", "service", "bundle", "completion", "version"),
     "More": (),
 }
 """Headings of the help; names that there are not are passed over."""

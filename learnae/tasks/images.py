@@ -1,11 +1,13 @@
-"""What the built-in image tasks have in common: a data set in memory and a classifier; used by digits and fashion."""
+"""What the built-in image tasks have in common: a data set in memory and a classifier."""
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -31,6 +33,11 @@ class ImageTask(Task):
 
     batch: ClassVar[int] = 32
     white: ClassVar[float]
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the user says that the files are: ``--data``, else ``LEARNAE_DATA``."""
+        return self.data or (Path(os.environ["LEARNAE_DATA"]) if os.environ.get("LEARNAE_DATA") else None)
 
     @cached_property
     def train(self) -> Images:

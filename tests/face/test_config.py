@@ -208,7 +208,7 @@ def test_help_teaches() -> None:
     for name in Config.__dataclass_fields__:
         assert flag(name) in text
     assert "Exit codes" in text
-    assert ", ".join(BUILT_IN) in text
+    assert ",".join(BUILT_IN) in "".join(text.split())  # a line may break at any hyphen
 
 
 def test_version() -> None:

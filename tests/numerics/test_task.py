@@ -186,7 +186,7 @@ def test_a_users_file(tmp_path: Path) -> None:
 
 
 def test_tasks_that_cannot_be_found(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="use digits, fashion-mnist"):
+    with pytest.raises(TaskError, match="digits, fashion-mnist"):
         load_task("digit")
     with pytest.raises(TaskError, match="does not exist"):
         load_task(f"{tmp_path}/none.py:Task")

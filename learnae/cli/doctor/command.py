@@ -36,7 +36,7 @@ def doctor(ctx: click.Context, home: Path | None, profile: str | None, as_json: 
         verdicts = examine(gather(directory))
         failed = failed or any(verdict.level is Level.FAIL for verdict in verdicts)
         if as_json:
-            click.echo(printing.as_json(directory, verdicts))
+            click.echo(printing.as_json({"profile": directory.name}, verdicts))
         else:
             if number:
                 click.echo()
