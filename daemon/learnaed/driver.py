@@ -151,9 +151,12 @@ class Driver:
     def _connected(self) -> list[bytes]:
         return [peer.key for peer in self._coordinator.peers if peer.connected]
 
-    def lost_trainer(self) -> None:
-        """The trainer process ended without being asked to."""
-        self._notify("warning", "the trainer process ended; it is started again and resumes from its saved state")
+    def lost_trainer(self, wanted: bool = False) -> None:
+        """The trainer process ended. `wanted`: a change of the limits needs a new one."""
+        if wanted:
+            self._notify("info", "the trainer process is started anew, as the limits want it, from its saved state")
+        else:
+            self._notify("warning", "the trainer process ended; it is started again and resumes from its saved state")
         self._relaunched()
         self.post(events.TrainerLost())
 

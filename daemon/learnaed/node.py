@@ -130,6 +130,7 @@ class Node:
             "state": self.state(),
             "paused": self._warden.paused(),
             "limits": self._warden.limits.texts(),
+            "warden": self._warden_status(),
             "swarm": ledger.swarm.hex() if ledger is not None else None,
             "layout": genesis.layout.fingerprint.hex() if genesis else None,
             "parameters": genesis.layout.size if genesis else None,
@@ -170,6 +171,11 @@ class Node:
             "feed": asdict(self.feed.statistics()),
             "messages": self._messages.lines(),
         }
+
+    def _warden_status(self) -> dict[str, Any]:
+        figures = asdict(self._warden.statistics())
+        del figures["reasons"]  # they are in `paused`
+        return figures
 
     @staticmethod
     def _cuts_status(statistics: CoordinatorStatistics) -> dict[str, Any]:
@@ -286,7 +292,7 @@ class Node:
         """Whether this node does its work, and why not."""
         trainer = self._trainer.statistics()
         if trainer.state == "restarting":
-            return False, f"the trainer process keeps ending: {trainer.last_error}"
+            return False, f"the trainer process ended, and is started again in a while: {trainer.last_error}"
         driver = self._driver.statistics()
         if driver.store_waiting:
             return False, "the database cannot be written, the disk may be full: nothing is published meanwhile"

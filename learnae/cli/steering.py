@@ -13,7 +13,7 @@ import click
 
 from learnae.cli.common import UsageError, as_lines, example, found, where
 from learnae.cli.times import span_option, time_option
-from learnae.cli.words import duration, moment
+from learnae.cli.words import clean, duration, moment
 from learnae.errors import DaemonError
 
 if TYPE_CHECKING:
@@ -61,11 +61,15 @@ def pause(
 def resume(home: Path | None, profile: str | None, everyone: bool, as_json: bool) -> None:
     """Train again after a pause.
 
-    It ends your own pause. If a limit keeps the node from training too, `learnae status` says which.
+    It ends your own pause. If a limit keeps the node from training too, that goes on, and is said.
     """
     for daemon in _chosen(home, profile, everyone):
         daemon.post("/api/resume")
         _tell(daemon, "resume", as_json)
+        left = (daemon.get("/api/status").get("paused") or {}).get("reasons") if not as_json else None
+        if left:
+            why = "; ".join(clean(reason.get("text")) for reason in left)
+            click.echo(f"{daemon.profile}: still not training: {why}. See `learnae limits`")
 
 
 @click.command(short_help="End after this round, when all have it.")

@@ -16,7 +16,7 @@ from rich.text import Text
 from learnae.cli import dropped
 from learnae.cli.columns import cut, fitting
 from learnae.cli.daemons import Daemon
-from learnae.cli.words import clean, duration, moment, number, percent, short, size
+from learnae.cli.words import clean, duration, moment, number, percent, plural, short, size
 from learnae.ledger.admission import Refusal
 
 _STATE_STYLES = {
@@ -63,7 +63,7 @@ def show_status(status: Mapping[str, Any], console: Console | None = None) -> No
         f"{number(trainer.get('steps_per_second'))} steps/s"
     )
     updates = (
-        f"{ledger.get('updates', 0)} updates by {ledger.get('authors', 0)} nodes, "
+        f"{plural(ledger.get('updates', 0), 'update')} by {plural(ledger.get('authors', 0), 'node')}, "
         f"{ledger.get('missing') or 'none'} missing, weights {short(trainer.get('digest'))}"
     )
     if ledger.get("clipped"):

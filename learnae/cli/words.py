@@ -33,6 +33,11 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def plural(count: int, thing: str) -> str:
+    """1 node, 2 nodes."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def short(identity: str | None) -> str:
     """The end of a peer id or a CID, or the start of a digest: enough to tell them apart."""
     if not identity:

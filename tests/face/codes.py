@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("learnae", "daemon/learnaed") for path in (ROOT / folder).rglob("*.py"))
 
 NEEDS_CODE = (
+    "LearnaeError",
     "ConfigError",
     "TaskError",
     "DataError",

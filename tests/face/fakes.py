@@ -145,6 +145,8 @@ def fake_status(**changes: Any) -> dict[str, Any]:
         },
         "driver": {"queued": 0, "events": 900, "store_failures": 0, "store_waiting": 0},
         "feed": {"events": 12, "readers": 1, "gaps": 0},
+        "paused": {"reasons": []},
+        "warden": {"daemon_memory": 60_000_000, "trainer_memory": 400_000_000, "pauses": 2},
         "messages": [{"time": "2030-01-31T12:00:00.000+00:00", "level": "info", "text": "hello"}],
     }
     return status | changes

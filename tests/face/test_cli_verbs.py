@@ -71,7 +71,7 @@ def test_import_without_a_daemon(tmp_path: Path) -> None:
 
 def test_top_needs_a_terminal(tmp_path: Path) -> None:
     result = learnae(tmp_path, "top")
-    assert result.exit_code == 1 and "learnae status" in result.stderr and result.stdout == ""
+    assert result.exit_code == 1 and "learnae status" in " ".join(result.stderr.split()) and result.stdout == ""
 
 
 @pytest.mark.parametrize("words", NEED_NONE)
@@ -177,6 +177,15 @@ def test_pauses_with_an_end(tmp_path: Path) -> None:
     assert paths == ["/api/pause", "/api/pause?seconds=7200", "/api/pause?seconds=90"]
     assert 0 < float(until.partition("=")[2]) <= 90_000
     assert source.headers[0]["Authorization"] == "Bearer secret"
+
+
+def test_a_limit_that_goes_on_holding_is_said_on_resume(tmp_path: Path) -> None:
+    reason = {"reason": "hours", "text": "it trains only in the hours sat\x1b[2J", "until": None}
+    for reasons, more in (([], ""), ([reason], "default: still not training: it trains only in the hours sat")):
+        with canned(tmp_path, {"/api/resume": {}, "/api/status": {"paused": {"reasons": reasons}}}):
+            shown = learnae(tmp_path, "resume").stdout
+        assert shown.startswith(f"default: resume accepted\n{more}") and "\x1b" not in shown
+        assert ("still" in shown) == bool(reasons)
 
 
 def test_the_other_verbs_in_json(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ async def test_health() -> None:
 
 
 async def test_metrics_are_prometheus_text() -> None:
-    async with served(FakeSource()) as client:
+    paused = {"reasons": [{"reason": "hours", "text": "not now", "until": None}]}
+    async with served(FakeSource(paused=paused)) as client:
         answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     samples = {
@@ -84,6 +85,10 @@ async def test_metrics_are_prometheus_text() -> None:
     assert samples["learnae_ipfs_pins", ()] == 5
     assert samples["learnae_ipfs_state", (("state", "importing"),)] == 1
     assert samples["learnae_state", (("state", "training"),)] == 1
+    assert samples["learnae_paused", (("reason", "hours"),)] == 1
+    assert samples["learnae_paused", (("reason", "user"),)] == 0
+    assert samples["learnae_pauses_total", ()] == 2
+    assert samples["learnae_trainer_memory_bytes", ()] == 400_000_000
     assert samples["learnae_refused_total", (("reason", "forged"),)] == 2
     assert samples["learnae_refused_total", (("reason", 'odd "reason"\n'),)] == 1
     assert samples["learnae_dropped_total", (("reason", "busy"),)] == 3

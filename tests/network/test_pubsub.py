@@ -8,7 +8,7 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from learnae.errors import NetworkError
 from learnaed.network.pubsub import MAX_CACHED_BYTES, ContentCache, message_id
-from tests.network.support import connect, start, until
+from tests.network.support import Attacker, connect, start, until
 
 TOPIC = "/learnae/1/test/peers"
 
@@ -53,6 +53,23 @@ async def test_a_burst_arrives_completely(nursery: trio.Nursery) -> None:
     await until(lambda: len(b.messages) == len(burst))
     assert b.data() == burst
     assert b.dropped == {}
+
+
+async def test_a_burst_from_before_the_own_stream_was_open_arrives_completely(nursery: trio.Nursery) -> None:
+    a, b = await start(nursery, "a", TOPIC), await start(nursery, "b", TOPIC)
+    gossip = a.network._host.gossip  # type: ignore[union-attr]
+    gossip._greets = lambda peer: False
+    await connect(a, b)
+    await until(lambda: TOPIC in gossip.peer_topics)
+    burst = [f"{number:04}".encode() * 256 for number in range(150)]
+    for data in burst:
+        await a.network.publish(TOPIC, data)
+    assert b.messages == []
+    gossip._greets = lambda peer: True
+    gossip.welcome(Attacker.peer(b))
+    await until(lambda: len(b.messages) == len(burst))
+    assert b.data() == burst
+    assert a.dropped == b.dropped == {}
 
 
 async def test_topics_come_and_go_while_running(nursery: trio.Nursery) -> None:

@@ -42,7 +42,7 @@ class Harness:
 
     def __init__(self, script: str) -> None:
         self.heard: list[protocol.TrainerMessage] = []
-        self.lost = 0
+        self.lost = self.wanted = 0
         self._changed = trio.Event()
         self.trainer = Trainer(
             SETUP,
@@ -57,8 +57,9 @@ class Harness:
             self.trainer.begin()
         self._notify()
 
-    def _lost(self) -> None:
+    def _lost(self, wanted: bool) -> None:
         self.lost += 1
+        self.wanted += wanted
         self._notify()
 
     def _notify(self) -> None:
@@ -308,5 +309,7 @@ async def test_limits_hold_for_this_process_and_for_the_next(quick_restarts: Non
         trainer.limit(replace(SLOW, gpu=False))
         await harness.until(lambda: len(texts()) == 4)
         assert texts()[3] == str(replace(SLOW, gpu=False)), "whether a GPU may be used cannot be changed in a process"
-        assert harness.lost == 2
+        assert (harness.lost, harness.wanted) == (2, 1)
+        found = trainer.statistics()
+        assert (found.restarts, found.last_error) == (1, "it is to"), "what the user wanted is no failure"
         nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_trains_hands_in_and_finishes(tmp_path: Path, clock: None) -> None:
     assert 0 < report.metrics["accuracy"] <= 1
     assert report.training_seconds > 0 and report.exchange_seconds > 0 and report.slots_per_round >= 1
     assert (state(tmp_path) / FILE_NAME).exists()
+
+
+def test_a_round_is_reported_once_with_what_its_evaluation_found(
+    tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("learnaed.trainer.worker._REPORT_EVERY", math.inf)
+    daemon = Daemon()
+    daemon.accept_rounds(4)
+    daemon.tell(protocol.SetMode("train"))
+    worker = make(tmp_path, daemon)
+    monkeypatch.setattr(worker._evaluations, "allows", lambda: True)
+    worker._next_report = math.inf  # only those of rounds
+    worker.run()
+    assert [report.rounds for report in daemon.of(protocol.Report)] == [1, 2, 3, 4, 4]
 
 
 @pytest.mark.parametrize("ratio", [FULL, HALF, 0])

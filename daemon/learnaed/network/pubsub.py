@@ -251,13 +251,16 @@ class Gossip(Pubsub):
         await self.gossip_router.publish(msg_forwarder, clean)
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
-        """Strangers are not spoken to. libp2p drops what exceeds 32 queued messages, which a burst of dozens does."""
-        if not self._greets(str(peer_id)):
-            return
-        await super()._handle_new_peer(peer_id)
+        """Strangers are not spoken to."""
+        if self._greets(str(peer_id)):
+            await super()._handle_new_peer(peer_id)
+
+    async def _send_recent_messages_to_new_peer(self, peer_id: ID) -> None:
+        """The first use of a peer's queue. libp2p drops what exceeds 32 waiting messages, which a burst of dozens does."""
         queue = self.peer_queues.get(peer_id)
         if queue is not None:
             queue._queue.max_size = MAX_QUEUED
+        await super()._send_recent_messages_to_new_peer(peer_id)
 
     def welcome(self, peer_id: ID) -> None:
         """A connected peer has become one that is spoken to."""

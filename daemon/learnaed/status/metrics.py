@@ -11,6 +11,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from learnaed.limits import Cause
+
 __all__ = ["CONTENT_TYPE", "render"]
 
 # (metric without prefix, path in status(), what it says); a value that is missing or None gives no sample.
@@ -51,6 +53,8 @@ _GAUGES = (
     ("event_readers", ("feed", "readers"), "Who reads the events now"),
     ("api_connections", ("api", "connections"), "Open connections with the status endpoint"),
     ("api_streams", ("api", "streams"), "Open event streams"),
+    ("daemon_memory_bytes", ("warden", "daemon_memory"), "Memory that the daemon uses"),
+    ("trainer_memory_bytes", ("warden", "trainer_memory"), "Memory that the trainer uses"),
     ("ipfs_queue", ("ipfs", "queue"), "What is still to be pinned or unpinned there"),
 )
 _COUNTERS = (
@@ -61,6 +65,7 @@ _COUNTERS = (
     ("cuts_adopted", ("cuts", "adopted"), "Times that this node went over to the weights of others"),
     ("ipfs_sent_bytes", ("ipfs", "bytes_sent"), "Bytes sent to the IPFS node"),
     ("ipfs_failures", ("ipfs", "failures"), "Times that the IPFS node was away, refused or answered nonsense"),
+    ("pauses", ("warden", "pauses"), "Times that something began to keep this node from training"),
     ("events", ("feed", "events"), "Events for those who watch"),
     ("event_gaps", ("feed", "gaps"), "Events that readers missed because they were too slow"),
     ("api_requests", ("api", "requests"), "Requests to the status endpoint"),
@@ -100,9 +105,10 @@ def _families(status: Mapping[str, Any], healthy: bool) -> Iterator[Any]:
         pinning = GaugeMetricFamily("learnae_ipfs_state", "1 for how it stands with the IPFS node", labels=["state"])
         pinning.add_metric([str(ipfs.get("state"))], 1)
         yield pinning
-    paused = GaugeMetricFamily("learnae_paused", "1 for each reason for which it does not train", labels=["reason"])
-    for reason in {str(row["reason"]) for row in (status.get("paused") or {}).get("reasons", ())}:
-        paused.add_metric([reason], 1)
+    reasons = {str(row["reason"]) for row in (status.get("paused") or {}).get("reasons", ())}
+    paused = GaugeMetricFamily("learnae_paused", "1 for a reason for which it does not train, else 0", labels=["reason"])
+    for reason in sorted(reasons | {cause.value for cause in Cause}):
+        paused.add_metric([reason], float(reason in reasons))
     yield paused
     yield GaugeMetricFamily("learnae_healthy", "1 if the node does its work", float(healthy))
     for name, path, text in _GAUGES:

@@ -224,7 +224,7 @@ REASON = record(
 
 STATUS = record(
     "A node's state. A field that is not known yet is null, or 0 where it is a count.",
-    optional=("paused", "limits", "private", "api"),
+    optional=("paused", "limits", "warden", "private", "api"),
     version=string("learnae's."),
     peer=string("This node's peer id."),
     topic=string("As the node was started."),
@@ -282,6 +282,12 @@ STATUS = record(
     messages=rows("The last fifty things that the user was told, oldest first.", MESSAGE),
     paused=record("Why the node does not train.", reasons=rows("All that hold it back; none: it trains.", REASON)),
     limits=table("The limits in force: see `/api/limits`.", {"description": "A limit."}),
+    warden=record(
+        "What keeps the node to its limits.",
+        daemon_memory=whole("Bytes of memory that the daemon used at the last look, which comes every five seconds."),
+        trainer_memory=whole("The same of the trainer."),
+        pauses=whole("Times that something began to keep the node from training."),
+    ),
     private=flag("The swarm is closed to those without its secret."),
     secret_file=nullable(string("The file that its secret is in.")),
 )

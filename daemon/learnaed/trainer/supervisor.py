@@ -54,7 +54,8 @@ class Trainer:
     Args:
         setup: what to train.
         hear: takes each message of the process, in order.
-        lost: called when the process has ended without being asked to.
+        lost: called when the process has ended without being asked to, or to be started anew; it is told whether the
+            user's limits wanted that.
         command: what to start.
     """
 
@@ -63,7 +64,7 @@ class Trainer:
         setup: protocol.Setup,
         *,
         hear: Callable[[protocol.TrainerMessage], Awaitable[None]],
-        lost: Callable[[], None],
+        lost: Callable[[bool], None],
         command: Sequence[str] = WORKER,
     ) -> None:
         self._setup = setup
@@ -85,6 +86,8 @@ class Trainer:
         self._error: str | None = None
         """Why this process ends, as far as it is known."""
         self._last_error: str | None = None
+        self._wanted = False
+        """This process ends because the user's limits want another one: that is no failure."""
 
     # --- what the driver calls
 
@@ -108,6 +111,7 @@ class Trainer:
         if self._process is None or limits == self._limited:
             return
         if limits.gpu != self._limited.gpu:
+            self._wanted = True
             self.restart("it is started anew to use the GPU or not, as the limits want it")
         elif self._ready:
             self._limited = limits
@@ -161,7 +165,9 @@ class Trainer:
             await self._live()
             if self._stopping:
                 break
-            self._lost()
+            self._lost(self._wanted)
+            if self._wanted:
+                continue
             crashes = 0 if trio.current_time() - started > _STEADY else crashes + 1
             wait = min(_FIRST_RESTART * 2 ** max(crashes - 1, 0), _LAST_RESTART)
             self._restarts += 1
@@ -173,7 +179,7 @@ class Trainer:
         """Figures for the status endpoint."""
         state = "stopped" if self._stopping else "running" if self._ready else "starting"
         if self._process is None and not self._stopping:
-            state = "restarting" if self._restarts else "starting"
+            state = "restarting" if self._restarts and not self._wanted else "starting"
         pid = self._process.pid if self._process is not None else None
         return TrainerStatistics(state, pid, self._restarts, len(self._items), self._last_error)
 
@@ -187,8 +193,9 @@ class Trainer:
             process = await self._spawn()
         except OSError as error:
             self._last_error = f"the process cannot be started: {error}"
+            self._wanted = False
             return
-        self._process = process
+        self._process, self._wanted = process, False
         fatal: TaskError | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -199,7 +206,7 @@ class Trainer:
         finally:
             with trio.CancelScope(shield=True):
                 await self._reap(process)
-        if not self._stopping:
+        if not self._stopping and not self._wanted:
             self._last_error = self._error or _how_it_ended(process.returncode)
         if fatal is not None and not self._stopping:
             raise fatal

@@ -99,7 +99,7 @@ class Updates:
 
     def _announce(self, message: Announced) -> None:
         if self._coming is not None:
-            raise LearnaeError("the daemon announced an update before the last one was complete")
+            raise LearnaeError("the daemon announced an update before the last one was complete", code="defect")
         row = self._books.applied.get((message.author, message.seq, message.digest))
         wanted = row is None if isinstance(message, protocol.Add) else row is not None and not row.void
         claim = message.norm if isinstance(message, protocol.Add) else None
@@ -109,7 +109,7 @@ class Updates:
 
     def _take_piece(self, piece: protocol.Piece) -> None:
         if self._coming is None:
-            raise LearnaeError("the daemon sent a piece of no update")
+            raise LearnaeError("the daemon sent a piece of no update", code="defect")
         if self._coming.payload is not None:
             self._coming.payload.add(piece.data)
         self._coming = self._coming._replace(left=self._coming.left - 1)
@@ -160,7 +160,7 @@ class Updates:
 
     def _leave_out(self, message: protocol.Without, payload: Payload | None) -> None:
         if self._cut is None:
-            raise LearnaeError("the daemon left an update out of no cut")
+            raise LearnaeError("the daemon left an update out of no cut", code="defect")
         if payload is not None:
             row = self._books.applied[message.author, message.seq, message.digest]
             for part in payload.parts:

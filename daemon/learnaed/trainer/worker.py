@@ -119,6 +119,7 @@ class Worker:
             if self._mode == "finish" and not self._finished:
                 if self._learner.round_samples:
                     self._close_round()  # A pause had interrupted it.
+                    self._report(at_once=True)
                 self._finished = True
                 self._pipe.send(protocol.Finished())
             elif self._mode != "train" or self._finished:
@@ -163,7 +164,7 @@ class Worker:
             if self._evaluations.allows():
                 with self._evaluations:
                     self._evaluate()
-                self._report(at_once=True)
+            self._report(at_once=True)
         self._spent = self._meter.take()
         self._pace.note(self._spent.exchange)
 
@@ -188,7 +189,6 @@ class Worker:
             with self._checkpoints:
                 self._save()
         self._hand_in(message)
-        self._report(at_once=True)
 
     def _hand_in(self, message: protocol.RoundDone) -> None:
         """Wait until the daemon has accepted the round, carrying out what else it says."""
@@ -238,7 +238,7 @@ class Worker:
                 self._save()
             case _:
                 if not self._updates.handle(message):
-                    raise LearnaeError(f"the daemon sent {type(message).__name__}, which is not for trainers")
+                    raise LearnaeError(f"the daemon sent {type(message).__name__}, which is not for trainers", code="defect")
 
     # --- state and figures
 

@@ -30,7 +30,8 @@ def top(home: Path | None, profile: str | None) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
         raise LearnaeError(
             "`learnae top` draws on a terminal, and this is none that can. Say `learnae status` for one look, "
-            "or `learnae events --follow` for a stream."
+            "or `learnae events --follow` for a stream.",
+            code="no-terminal",
         )
     home = home or default_home()
     found(home, profile)

@@ -11,7 +11,7 @@ from learnae.cli import tables
 from learnae.cli.columns import Peer, fitting, ordered
 from learnae.cli.top.feed import Look
 from learnae.cli.top.trail import Trail
-from learnae.cli.words import clean, duration, number, percent, size
+from learnae.cli.words import clean, duration, number, percent, plural, size
 
 MOST_PEERS = 500
 """Rows of the table; who has more peers sees those that come first in the order chosen."""
@@ -68,7 +68,7 @@ def figures(status: Mapping[str, Any]) -> list[Text]:
     if trainer.get("restarts"):
         training += f", {trainer['restarts']} restarts"
     updates = (
-        f"{ledger.get('updates', 0)} by {ledger.get('authors', 0)} nodes, {ledger.get('missing') or 'none'} missing"
+        f"{ledger.get('updates', 0)} by {plural(ledger.get('authors', 0), 'node')}, {ledger.get('missing') or 'none'} missing"
     )
     if ledger.get("clipped"):
         updates += f", {ledger['clipped']} in part"
