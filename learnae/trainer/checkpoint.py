@@ -1,4 +1,4 @@
-"""The trainer's state on disk: one safetensors file, replaced as a whole; used by the trainer process."""
+"""The trainer's state on disk: one safetensors file, replaced as a whole; used by trainers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from learnae.errors import LearnerError, StoreError
-from learnaed.trainer.books import Books
+from learnae.trainer.books import Books
 
 if TYPE_CHECKING:
     from learnae.learner import Learner

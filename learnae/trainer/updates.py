@@ -1,4 +1,4 @@
-"""Updates on their way into the replica and out of it, piece by piece, and the cuts taken of it; used by the worker."""
+"""Updates on their way into the replica and out of it, piece by piece, and the cuts taken of it; used by trainers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from learnae import protocol, snapshot
 from learnae.blocks import Blocks
 from learnae.errors import LearnaeError, StoreError
-from learnaed.trainer.books import Applied, Books
+from learnae.trainer.books import Applied, Books
 
 if TYPE_CHECKING:
     from learnae.codec import Payload

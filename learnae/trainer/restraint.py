@@ -1,4 +1,4 @@
-"""Keeps the trainer process to the user's limits: CPU time, threads, priority, GPU and memory; used by `worker`."""
+"""Keeps the trainer process to the user's limits: CPU time, threads, priority, GPU and memory; used by the trainers."""
 
 from __future__ import annotations
 
