@@ -216,6 +216,14 @@ class SharedWeights:
             *(replica.headroom, replica.alarms),
         )
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that a restart needs to go on exactly here, as named arrays."""
+        raise NotImplementedError
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a `state`. Raises `LearnerError` if it belongs to another model or is damaged."""
+        raise NotImplementedError
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """What a restart needs, but for what torch holds; the arrays are the own ones."""
         counters = [self.samples_seen, self.rounds, self.steps, self.samples, self.applied, self.void]

@@ -151,9 +151,11 @@ class Driver:
     def _connected(self) -> list[bytes]:
         return [peer.key for peer in self._coordinator.peers if peer.connected]
 
-    def lost_trainer(self) -> None:
-        """The trainer process ended without being asked to."""
-        self._notify("warning", "the trainer process ended; it is started again and resumes from its saved state")
+    def lost_trainer(
+        self, text: str = "the trainer process ended; it is started again and resumes from its saved state"
+    ) -> None:
+        """The trainer ended without being asked to."""
+        self._notify("warning", text)
         self._relaunched()
         self.post(events.TrainerLost())
 
@@ -176,6 +178,8 @@ class Driver:
                 self._take_report(message)
             case protocol.Finished():
                 self.post(events.TrainerFinished())
+            case protocol.Leave():
+                self.post(events.Finish())
             case protocol.Void():
                 self.voids.append((message.author, message.seq))
                 self.post(events.PayloadVoid((message.author, message.seq)))

@@ -22,9 +22,9 @@ from learnae.genesis import Genesis
 from learnae.trainer.books import Books
 from learnae.trainer.checkpoint import load_checkpoint, save_checkpoint, set_aside
 from learnae.trainer.pace import Budget, Meter, Pace, Rate, Spent
-from learnaed.trainer.pipe import Pipe
 from learnae.trainer.restraint import Restraint, let_go, means_memory
 from learnae.trainer.updates import Updates
+from learnaed.trainer.pipe import Pipe
 
 _REPORT_EVERY = 1.0
 _OVERHEAD = 0.05
