@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from learnae.blocks import Blocks
 from learnae.errors import (
     ConfigError,
     DaemonError,
+    LayoutError,
     LearnaeError,
     LearnerError,
     StoreError,
@@ -54,6 +56,7 @@ _KEEPING = 0.005
 _RATE_SECONDS = 10.0
 _SEEK_SECONDS = 1.0
 _HAND_IN_SECONDS = 15.0
+_ABANDON_SECONDS = 2.0
 _SETTLE_SECONDS = 60.0
 _SETTLE_SLOTS = 4
 
@@ -117,7 +120,7 @@ class Swarm:
         self._share = 1.0
         self._finished = self._stopped = self._closed = False
         self._settled = False  # the last round has just been settled
-        self._handed_finish = False
+        self._last_closed = False  # the last round before the node finishes
         self._started = False
         self._last_slot: int | None = None  # of the round under way
         self._slot_steps = (-1, 0)
@@ -318,7 +321,9 @@ class Swarm:
         patience = _SETTLE_SECONDS + _SETTLE_SLOTS * self._genesis.slot_seconds
         deadline = time.monotonic() + (patience if self._daemon.own else _HAND_IN_SECONDS)
         while self._link is not None and not self._stopped and time.monotonic() < deadline:
-            if not self._daemon.own and not self._finished:
+            if not self._daemon.own:
+                if self._finished:
+                    break
                 if self._weights.round_steps and not self._weights.closed and self._mode == "train":
                     self._close_round()
                 if not self._weights.closed and self._weights.idle:
@@ -344,7 +349,12 @@ class Swarm:
             code = error.code if isinstance(error, LearnaeError) else "task-failed"
             text = str(error) if isinstance(error, LearnaeError) else f"the script failed with {_words(error)}"
             self._link.send(protocol.Failed(text, trace, fatal=False, code=code))
-        if not memory:
+        if not memory and not isinstance(error, LayoutError):
+            # A round that is on its way is waited for: the state cannot be kept without knowing of it.
+            deadline = time.monotonic() + _ABANDON_SECONDS
+            with suppress(LearnaeError):
+                while self._weights.closed and self._link is not None and time.monotonic() < deadline:
+                    self._turn(math.inf, 0.05)
             self._save(wait=True)
 
     # --- the daemon
@@ -551,7 +561,7 @@ class Swarm:
 
     def _is_over(self) -> bool:
         if self._mode == "finish":
-            return self._weights.round_steps > 0
+            return self._weights.round_steps > 0 and not self._last_closed
         if self._mode != "train":
             return False
         slot = self._slot()
@@ -561,6 +571,7 @@ class Swarm:
 
     def _close_round(self) -> None:
         self._last_slot = self._pace.last_slot(self._slot())
+        self._last_closed = self._mode == "finish"
         self._weights.close_round()
 
     def _encoded(self) -> None:
@@ -610,6 +621,7 @@ class Swarm:
             case protocol.SetMode():
                 self._mode = message.mode
                 self._finished = self._finished and message.mode == "finish"
+                self._last_closed = self._last_closed and message.mode == "finish"
             case protocol.SetShare():
                 self._share = message.share
             case protocol.SetLimits():
