@@ -1,64 +1,29 @@
-"""The learner: the numeric half of a node, without network or clock; driven by the trainer process and by benchmarks.
+"""The learner: trains a task's model, without network or clock; driven by the trainer process and by benchmarks.
 
-Names as in the DiLoCo papers: *phi* are the weights that the swarm shares, here the replica; *theta* are the model's
-own weights, which local steps move away from phi until the round ends.
+What is not about the task, the exchange of weights, is in `learnae.weights`.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from learnae.codec import CodecSettings, Encoder, Payload, chunk_exponents
-from learnae.errors import CodecError, LearnerError
-from learnae.model import add, describe, gather, scatter
-from learnae.replica import Replica, unit_exponents
-from learnae.rules import FULL
+from learnae.codec import CodecSettings
+from learnae.errors import LearnerError
 from learnae.task import Shard, Task
+from learnae.weights import AVERAGING, LearnerStatistics, Round, SharedWeights, copy_into, foreign_state
 
-AVERAGING: Final = 0.3
-"""Weight of the newest replica in the running average, which so spans about three ticks: longer when updates come late
-and the exact weights swing, shorter while the model still learns fast."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What a finished round offers to the swarm.
-
-    ``parts``: the update's payload. ``samples``, ``steps``: the local work behind it. ``loss``: mean training loss,
-    None without steps. ``norm``: Euclidean norm of what the parts add, in weight units, never rounded down.
-    """
-
-    parts: list[bytes]
-    samples: int
-    steps: int
-    loss: float | None
-    norm: float
+__all__ = ["AVERAGING", "Learner", "LearnerStatistics", "Round"]
 
 
-@dataclass(frozen=True, slots=True)
-class LearnerStatistics:
-    """Totals of this learner: own work, updates applied (own ones too) and void, samples behind what was applied."""
-
-    rounds: int
-    steps: int
-    samples: int
-    applied: int
-    void: int
-    samples_seen: int
-    headroom: float
-    alarms: tuple[str, ...]
-
-
-class Learner:
+class Learner(SharedWeights):
     """Trains ``task`` on ``shard`` and keeps the replica. Nothing here is safe to call from two threads at once.
 
     ``codec`` shapes the own updates, ``seed`` orders the own data. The initial weights come from the task's seed
@@ -71,32 +36,13 @@ class Learner:
         self.shard = shard
         self.seed = seed
         torch.manual_seed(task.seed)
-        self.model = task.model()
+        model = task.model()
         torch.manual_seed(seed)
-        self.layout = describe(self.model)
-        weights = gather(self.model)
-        exponents = unit_exponents(self.layout, weights)
-        self._set_replica(Replica.from_weights(self.layout, exponents, weights))
-        self.genesis_digest = self.replica.digest()
-        self.encoder = Encoder(self.layout, exponents, codec)
-        self._average = self.replica.read()
-        self._base = np.empty(self.layout.size, np.float32)
-        self.samples_seen = self.rounds = self.steps = self.samples = self.applied = self.void = 0
-        self._drawn = self._round_samples = 0
-        self._losses: list[float] = []
+        super().__init__(model, codec)
+        self._drawn = 0
         self._batches = task.batches(shard, seed)
         self._reset_optimizer()
         self._start_round()
-
-    @property
-    def exponents(self) -> tuple[int, ...]:
-        """Of each tensor's unit; another genesis may bring others."""
-        return self.replica.exponents
-
-    @property
-    def round_samples(self) -> int:
-        """Samples of the local steps since the last round."""
-        return self._round_samples
 
     def warm_up(self) -> None:
         """Draw a batch and drop it, on an iterator of its own: a task reads its data when the first batch is drawn."""
@@ -129,120 +75,10 @@ class Learner:
         self._round_samples += self.task.batch_size(batch)
         return value
 
-    def finish_round(self, share: float) -> Round:
-        """Encode what the local steps since the last round have changed; ``share``: this node's part of the swarm.
-
-        Replica and theta stay as they are until `accept`. Raises `LearnerError` if a loss or a weight is not finite:
-        then nothing is to be published, and theta, local buffers and optimiser are back where the round began.
-        """
-        delta = gather(self.model)
-        delta -= self._base
-        if not all(map(math.isfinite, (delta.max(), delta.min(), *self._losses))):
-            _copy(self.model.buffers(), self._saved_buffers)
-            self._reset_optimizer()
-            self._start_round()
-            raise LearnerError(
-                "the loss or the weights became NaN or infinite; this round is dropped and training restarts from the "
-                "swarm's weights: if it happens again, lower the learning rate or look for bad samples in the data",
-                code="loss-not-finite",
-            )
-        try:
-            parts, norm = self.encoder.encode(delta, share)
-        except CodecError as error:
-            self.restart_round()
-            raise LearnerError(f"this round cannot be encoded and is dropped: {error}", code="round-failed") from error
-        loss = math.fsum(self._losses) / len(self._losses) if self._losses else None
-        self.rounds += 1
-        self.steps += len(self._losses)
-        self.samples += self._round_samples
-        return Round(parts, self._round_samples, len(self._losses), loss, norm)
-
-    def payload(self, claim: float | None = None, parts: Iterable[bytes] = ()) -> Payload:
-        """What gathers the parts of an update in the units of the replica; ``claim`` as in `Payload`."""
-        payload = Payload(self.layout, self._chunk_exponents, claim)
-        for part in parts:
-            payload.add(part)
-        return payload
-
-    def accept(self, payload: Payload, samples: int, ratio: int = FULL) -> None:
-        """The own update is stored for good: add it to the replica as everybody will; the next round starts there.
-
-        The caller sees to it that each update, own or remote, is given exactly once. Raises `CodecError` if it is void.
-        """
-        if payload.void is not None:
-            raise CodecError(payload.void)
-        for part in payload.parts:
-            self.replica.apply(part.index, part.delta(ratio))
-        self.applied += 1
-        self.samples_seen += samples
-        self._start_round()
-
-    def restart_round(self) -> None:
-        """Theta := phi, for an own update that is in the replica already or will never be; local steps are dropped."""
-        self._start_round()
-
-    def apply(self, payload: Payload, samples: int, ratio: int = FULL) -> bool:
-        """Add a remote update to the replica and, in place, to the model, between two local steps.
-
-        ``ratio``, 0 to `FULL`: by which part of itself it counts. Returns False, and changes nothing, if it is void.
-        """
-        if payload.void is not None:
-            self.void += 1
-            return False
-        self._move(payload, ratio, 1)
-        self.applied += 1
-        self.samples_seen += samples
-        return True
-
-    def remove(self, payload: Payload, samples: int, ratio: int = FULL) -> None:
-        """Take back what `apply` or `accept` of this update with this ratio had added. Raises `CodecError` if void."""
-        if payload.void is not None:
-            raise CodecError(payload.void)
-        self._move(payload, ratio, -1)
-        self.applied -= 1
-        self.samples_seen -= samples
-
-    def _move(self, payload: Payload, ratio: int, sign: int) -> None:
-        for part in payload.parts:
-            delta = part.delta(ratio)
-            delta *= sign
-            self.replica.apply(part.index, delta)
-            units = self._units[part.first : part.first + len(part.counts)]
-            values = np.repeat(units, part.counts)
-            values *= delta
-            # The base moves as far as theta really did: what rounding swallowed is not mistaken for local progress.
-            np.add.at(self._base, part.index, add(self.model, part.index, values))
-
-    def load(self, replica: Replica, samples: int) -> None:
-        """Go on from another replica of this model, with so many samples behind it, as a newcomer would.
-
-        The round is dropped; what was pending, the momenta, and the optimiser's state belong to the weights that were.
-        """
-        self._set_replica(replica)
-        self.encoder.reset(replica.exponents)
-        self.replica.read(self._average)
-        self.samples_seen = samples
-        self._reset_optimizer()
-        self._start_round()
-
     def evaluate(self, averaged: bool = False) -> dict[str, float]:
         """The task's figures for the swarm's weights, exact or as their running average; theta is left as it was."""
-        theta = [parameter.detach().clone() for parameter in self.model.parameters()]
-        scatter(self.model, self._average if averaged else self.replica.read())
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                return self.task.evaluate(self.model)
-        finally:
-            _copy(self.model.parameters(), theta)
-
-    def tick_average(self) -> None:
-        """Take the replica into the running average; to be called once per slot."""
-        self._average += np.float32(AVERAGING) * (self.replica.read() - self._average)
-
-    def averaged(self) -> NDArray[np.float32]:
-        """A copy of the running average of the weights, float32[D]."""
-        return self._average.copy()
+        with self.swarm_weights(averaged) as model:
+            return self.task.evaluate(model)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that a restart needs to go on exactly here, as named arrays. ``torch`` holds a `torch.save` archive.
@@ -258,20 +94,7 @@ class Learner:
         }
         archive = io.BytesIO()
         torch.save(local, archive)
-        counters = [
-            *(self.samples_seen, self.rounds, self.steps, self.samples, self.applied, self.void),
-            *(self._drawn, self._round_samples),
-        ]
-        return {
-            **self.encoder.state(),
-            "replica": self.replica.weights,
-            "exponents": np.array(self.exponents, np.int32),
-            "average": self._average,
-            "base": self._base,
-            "losses": np.array(self._losses, np.float64),
-            "counters": np.array(counters, np.int64),
-            "torch": np.frombuffer(archive.getbuffer(), np.uint8),
-        }
+        return {**self._arrays(), "torch": np.frombuffer(archive.getbuffer(), np.uint8)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a `state` of the same task, shard and seed. The data are drawn again up to where they were.
@@ -279,59 +102,22 @@ class Learner:
         Raises `LearnerError` if the state belongs to another model or is damaged; the learner is then of no use.
         """
         try:
-            exponents = state["exponents"].tolist()
-            self._set_replica(Replica(self.layout, exponents, np.array(state["replica"])))
-            self.encoder.reset(exponents)
-            self.encoder.load_state(state)
-            self._average[...] = state["average"]
-            self._base[...] = state["base"]
+            self._drawn, self._round_samples = self._load_arrays(state)
             local = torch.load(io.BytesIO(state["torch"].tobytes()), weights_only=True)
             self._optimizer.load_state_dict(local["optimizer"])
-            _copy(self.model.parameters(), local["parameters"])
-            _copy(self.model.buffers(), local["buffers"])
+            copy_into(self.model.parameters(), local["parameters"])
+            copy_into(self.model.buffers(), local["buffers"])
             self._saved_buffers = local["saved_buffers"]
             torch.set_rng_state(local["random"])
-            self._losses = state["losses"].tolist()
-            counters = state["counters"].tolist()
-            self.samples_seen, self.rounds, self.steps, self.samples, self.applied, self.void = counters[:6]
-            self._drawn, self._round_samples = counters[6:]
         except Exception as error:
-            raise LearnerError(
-                f"the trainer's stored state does not fit this task ({type(error).__name__}: {error}): "
-                "start with a fresh profile, or with the task that wrote it",
-                code="state-foreign",
-            ) from error
+            raise foreign_state(error) from error
         self._batches = self.task.batches(self.shard, self.seed)
         for _ in range(self._drawn):
             next(self._batches)
 
-    def statistics(self) -> LearnerStatistics:
-        """Counters, and how near the replica is to its range."""
-        replica = self.replica.statistics()
-        return LearnerStatistics(
-            *(self.rounds, self.steps, self.samples, self.applied, self.void, self.samples_seen),
-            *(replica.headroom, replica.alarms),
-        )
-
-    def _set_replica(self, replica: Replica) -> None:
-        self.replica = replica
-        self._chunk_exponents = chunk_exponents(self.layout, replica.exponents)
-        self._units = np.ldexp(np.float32(1), self._chunk_exponents)  # of each chunk
-
-    def _start_round(self) -> None:
-        """Theta := phi."""
-        scatter(self.model, self.replica.read(self._base))
-        self._base[:] = gather(self.model)
-        self._saved_buffers = [buffer.clone() for buffer in self.model.buffers()]
-        self._losses = []
-        self._round_samples = 0
+    def _positions(self) -> Sequence[int]:
+        return self._drawn, self._round_samples
 
     def _reset_optimizer(self) -> None:
         self._optimizer = self.task.optimizer(self.model)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
-
-
-@torch.no_grad()
-def _copy(targets: Iterable[torch.Tensor], values: Iterable[torch.Tensor]) -> None:
-    for target, value in zip(targets, values, strict=True):
-        target.copy_(value)

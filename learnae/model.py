@@ -6,7 +6,7 @@ All functions agree on what is shared: the floating-point parameters that requir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -81,9 +81,24 @@ def add(model: nn.Module, index: NDArray[np.int64], values: NDArray[np.float32])
 
     Returns by how much each weight really moved (float32[k]): less than asked where its data type is coarse.
     """
+    return add_to(shared_parameters(model), 0, index, values)
+
+
+def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are shared, in the order of the flat vector."""
+    return [parameter for _, parameter in _shared(model)]
+
+
+@torch.no_grad()
+def add_to(
+    parameters: Iterable[nn.Parameter], start: int, index: NDArray[np.int64], values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """`add` to these parameters, the first of which begins at ``start`` in the flat vector, up to the last entry."""
     moved = np.empty(len(index), np.float32)
-    start = first = 0
-    for _, parameter in _shared(model):
+    first = 0
+    for parameter in parameters:
+        if first == len(index):
+            break
         last = first + int(np.searchsorted(index[first:], start + parameter.numel()))
         if last > first:
             moved[first:last] = _add(parameter, index[first:last] - start, values[first:last])
@@ -112,7 +127,12 @@ def _add(parameter: torch.Tensor, index: NDArray[np.int64], values: NDArray[np.f
 
 
 def _shared(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, parameter) for name, parameter in model.named_parameters() if _takes_part(parameter))
+    return ((plain(name), parameter) for name, parameter in model.named_parameters() if _takes_part(parameter))
+
+
+def plain(name: str) -> str:
+    """A parameter's name without what `torch.compile` put into it: whether a node compiles is its own business."""
+    return name.replace("_orig_mod.", "")
 
 
 def _takes_part(parameter: nn.Parameter) -> bool:

@@ -16,6 +16,8 @@ import cbor2
 
 from learnae.errors import TrainerError
 
+VERSION = 1
+"""Of what a trainer that attaches by itself and the daemon say to each other. What is only added does not raise it."""
 MAX_FRAME = 320 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 
@@ -179,7 +181,29 @@ class Stop:
     """Save the state and exit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """To a trainer that attached by itself: it is not wanted, or not any more, and the connection ends."""
+
+    message: str
+    code: str
+
+
 # --- the trainer says
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """The first message of a trainer that the daemon did not start; `Setup` or `Refused` answers it."""
+
+    version: int
+    """The `VERSION` that it speaks."""
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The trainer has nothing more to do: the node is to finish, settle and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +320,9 @@ TrainerMessage: TypeAlias = (
     | SetLimits
     | Evaluate
     | Stop
+    | Refused
+    | Attach
+    | Leave
     | Hello
     | RoundDone
     | CutTaken

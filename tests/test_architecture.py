@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASES = {"learnae": ROOT, "learnaed": ROOT / "daemon", "netsim": ROOT, "benchmarks": ROOT, "tests": ROOT}
 SHIPPED = ("learnae", "learnaed", "netsim")
 TORCH = (
-    r"learnae/(model|learner|task|cli/exporting|cli/doctor/probe)\.py|learnae/tasks/.*|daemon/learnaed/trainer/(worker|checkpoint|restraint)\.py"
+    r"learnae/(model|weights|learner|task|cli/exporting|cli/doctor/probe)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/loop/.*|daemon/learnaed/trainer/worker\.py"
     r"|benchmarks/.*|tests/.*"
 )
 NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*"

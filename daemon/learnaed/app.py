@@ -22,6 +22,8 @@ from learnae.coordinator import Coordinator
 from learnae.errors import ConfigError, StoreError
 from learnae.home import PRIVATE_MARK, SUMMARY_FILE
 from learnae.protocol import Evaluate, Setup
+from learnae.tasks import LOOP
+from learnae.trainer.door import TETHER
 from learnaed import logs, passphrase, rotation
 from learnaed.blockstore import MARGIN, BlockStore
 from learnaed.driver import Driver
@@ -39,6 +41,7 @@ from learnaed.snapshots.start import start_from
 from learnaed.status import create_token, serve
 from learnaed.status.files import write_private
 from learnaed.store import DamagedStore, Store, open_store, set_aside
+from learnaed.trainer.attached import Attached, alive
 from learnaed.trainer.supervisor import Trainer
 from learnaed.watchdog import Watchdog
 
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 _FAREWELL_SECONDS = 0.5
 _FINAL_REPORT_SECONDS = 30.0
 _REMEMBER_EVERY = 30.0
+_TETHER_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 """Asked to stop, the daemon has ended after so long, whatever hangs."""
 _DATABASE = "ledger.sqlite"
@@ -142,11 +146,9 @@ async def _run(config: Config, secrets: Secrets | None, profile: Path, messages:
             last_round=config.rounds,
             feed=messages.feed,
         )
-        trainer = driver.trainer = Trainer(
-            _setup(config, topic, profile, identity.author, blocks),
-            hear=driver.hear_trainer,
-            lost=driver.lost_trainer,
-        )
+        setup = _setup(config, topic, profile, identity.author, blocks)
+        tether = os.environ.get(TETHER)
+        trainer = driver.trainer = _trainer(setup, profile, driver, messages, tether)
         warden = _warden(config, profile, blocks, network, trainer, driver, messages)
         driver.out_of_memory = warden.out_of_memory
         library = Library(store, shelf)
@@ -157,6 +159,8 @@ async def _run(config: Config, secrets: Secrets | None, profile: Path, messages:
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, node, driver)
             nursery.start_soon(_watch_stop, node, watchdog)
+            if tether is not None:
+                nursery.start_soon(_watch_tether, tether, node, driver)
             # The status endpoint comes early, so that a start that hangs can be looked into.
             token = create_token(profile)
             await nursery.start(_serve, node, config, token, profile)
@@ -270,6 +274,19 @@ async def _follow_secrets(config: Config, secrets: Secrets, network: Network, me
     await rotation.follow(path, secrets, changed, messages.add)
 
 
+def _trainer(setup: Setup, profile: Path, driver: Driver, messages: Messages, tether: str | None) -> Trainer:
+    if setup.task != LOOP:
+        return Trainer(setup, hear=driver.hear_trainer, lost=driver.lost_trainer)
+    return Attached(
+        setup,
+        profile,
+        hear=driver.hear_trainer,
+        lost=lambda text: driver.lost_trainer(text=text),
+        notify=messages.add,
+        tether=tether,
+    )
+
+
 def _setup(config: Config, topic: str, profile: Path, author: bytes, blocks: BlockStore) -> Setup:
     return Setup(
         author=author,
@@ -317,6 +334,16 @@ async def _watch_signals(node: Node, driver: Driver, *, task_status: TaskStatus[
             log.info("stopping", signal=signal.Signals(number).name)
             node.stop.set()
             driver.left.set()
+
+
+async def _watch_tether(tether: str, node: Node, driver: Driver) -> None:
+    """End with the script that started this daemon for itself, however that ends."""
+    pid = tether.partition("-")[0]
+    while pid.isdecimal() and alive(int(pid)):
+        await trio.sleep(_TETHER_SECONDS)
+    log.info("the script that this daemon was started for has ended")
+    node.stop.set()
+    driver.left.set()
 
 
 async def _watch_stop(node: Node, watchdog: Watchdog) -> None:

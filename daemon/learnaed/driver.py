@@ -151,12 +151,16 @@ class Driver:
     def _connected(self) -> list[bytes]:
         return [peer.key for peer in self._coordinator.peers if peer.connected]
 
-    def lost_trainer(self, wanted: bool = False) -> None:
-        """The trainer process ended. `wanted`: a change of the limits needs a new one."""
+    def lost_trainer(
+        self,
+        wanted: bool = False,
+        text: str = "the trainer process ended; it is started again and resumes from its saved state",
+    ) -> None:
+        """The trainer ended. `wanted`: a change of the limits needs a new process; else the user is told `text`."""
         if wanted:
             self._notify("info", "the trainer process is started anew, as the limits want it, from its saved state")
         else:
-            self._notify("warning", "the trainer process ended; it is started again and resumes from its saved state")
+            self._notify("warning", text)
         self._relaunched()
         self.post(events.TrainerLost())
 
@@ -179,6 +183,8 @@ class Driver:
                 self._take_report(message)
             case protocol.Finished():
                 self.post(events.TrainerFinished())
+            case protocol.Leave():
+                self.post(events.Finish())
             case protocol.Void():
                 self.voids.append((message.author, message.seq))
                 self.post(events.PayloadVoid((message.author, message.seq)))

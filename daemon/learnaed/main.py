@@ -16,7 +16,7 @@ from learnae import __version__
 from learnae.config import Config
 from learnae.errors import ConfigError, LearnaeError, coded
 from learnae.invitation import Invitation
-from learnae.tasks import BUILT_IN
+from learnae.tasks import BUILT_IN, LOOP
 from learnaed import joining, logs, passphrase
 
 EXIT_ERROR = 1
@@ -48,7 +48,7 @@ def cli() -> None:
 
 @cli.command(epilog=_EPILOG)
 @click.option("--topic", metavar="NAME", help="Swarm to join: nodes with the same topic and task train together.")
-@click.option("--task", metavar="SPEC", help=f"What to train: {', '.join(BUILT_IN)}, or file.py:Class.")
+@click.option("--task", metavar="SPEC", help=f"What to train: {', '.join(BUILT_IN)}, file.py:Class, or {LOOP}.")
 @click.option("--shard", metavar="K/N", help="Train on the K-th of N shards of the data.  [default: 1/1]")
 @click.option("--skew", metavar="ALPHA", help="Dirichlet alpha of the split: 0.1 is very uneven.  [default: even]")
 @click.option("--data", metavar="DIR", help="Directory with the task's data files.")

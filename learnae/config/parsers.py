@@ -12,7 +12,7 @@ from learnae.cid import DAG_CBOR, codec_of, from_text
 from learnae.errors import ConfigError, WireError
 from learnae.limits import Limits
 from learnae.peer import public_key
-from learnae.tasks import BUILT_IN
+from learnae.tasks import BUILT_IN, LOOP
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
@@ -42,13 +42,15 @@ def _name(value: object) -> str:
     return value
 
 
-_TASKS = f"{', '.join(BUILT_IN)}, or file.py:Class for your own"
+_TASKS = (
+    f"{', '.join(BUILT_IN)}, or file.py:Class for your own; {LOOP} waits for a script of yours that calls learnae.join"
+)
 
 
 def _task(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must name a task. Say {_TASKS}.")
-    if value in BUILT_IN:
+    if value in BUILT_IN or value == LOOP:
         return value
     path, colon, name = value.rpartition(":")
     if not colon or not name.isidentifier():

@@ -13,7 +13,7 @@ from learnae.config.config import Config
 from learnae.config.parsers import parse
 from learnae.config.sources import LIMITS, LISTS
 from learnae.errors import ConfigError
-from learnae.tasks import BUILT_IN
+from learnae.tasks import BUILT_IN, LOOP
 
 _ELSEWHERE: Final = ("home", "config")
 """They say where the file is, so it cannot say them."""
@@ -34,7 +34,7 @@ class Setting:
         if self.key in LISTS:
             return parse(self.key, tuple(words), self.key)
         value = parse(self.key, " ".join(words), self.key)
-        if self.key == "task" and value not in BUILT_IN:
+        if self.key == "task" and value not in (*BUILT_IN, LOOP):
             path, _, name = value.rpartition(":")
             return f"{Path(path).absolute()}:{name}"  # a service has another working directory
         return value

@@ -11,3 +11,6 @@ BUILT_IN: Final = {
     "mnist": "learnae.tasks.mnist:Mnist",
 }
 """Name -> where the class is, imported only when asked for: torch and the data sets take their time."""
+
+LOOP: Final = "loop"
+"""In the place of a task: the training loop of the user's own script, which attaches with `learnae.join`."""

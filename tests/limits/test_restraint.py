@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnaed.trainer.restraint import Duty, means_memory
+from learnae.trainer.restraint import Duty, means_memory
 
 
 @settings(max_examples=50)
@@ -76,7 +76,7 @@ def outcome(code: str) -> list[str]:
     program = """
         import os, sys
         from learnae.protocol import SetLimits
-        from learnaed.trainer.restraint import Restraint, let_go, shared_memory
+        from learnae.trainer.restraint import Restraint, let_go, shared_memory
         said = []
         restraint = Restraint(said.append)
         def apply(ram=None, nice=10, gpu=True):

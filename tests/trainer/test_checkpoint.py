@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from learnae import protocol
 from learnae.replica import Replica
 from learnae.rules import FULL
-from learnaed.trainer.books import Applied, Books
-from learnaed.trainer.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
+from learnae.trainer.books import Applied, Books
+from learnae.trainer.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
 from tests.trainer.support import ME, OTHER, Daemon, add, learner, make, rounds, run, state, sum_of
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learnaed.trainer.pace import MOST_SLOTS, Budget, Meter, Pace, Rate, Spent
+from learnae.trainer.pace import MOST_SLOTS, Budget, Meter, Pace, Rate, Spent
 
 
 class Clock:

@@ -13,7 +13,7 @@ from learnae.cid import digest_of
 from learnae.errors import LearnaeError
 from learnae.genesis import Genesis
 from learnae.rules import FULL
-from learnaed.trainer.checkpoint import FILE_NAME
+from learnae.trainer.checkpoint import FILE_NAME
 from tests.trainer.support import (
     ME,
     OTHER,

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import trio
 
@@ -30,6 +31,22 @@ Unit = Callable[[Send], Awaitable[None]]
 """Sends messages that belong together, an update and its pieces for instance. It is called when the process is ready
 to take them, so that payloads do not pile up in memory, and nothing else is sent in between."""
 Item = protocol.TrainerMessage | Unit
+
+
+class Process(Protocol):
+    """What a trainer runs in, with what is used of it."""
+
+    pid: int
+    stdin: Any
+    stdout: Any
+    stderr: Any
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int: ...
 
 
 class Undeliverable(LearnaeError):
@@ -73,7 +90,7 @@ class Trainer:
         self._hear = hear
         self._lost = lost
         self._command = command
-        self._process: trio.Process | None = None
+        self._process: Process | None = None
         self._items: deque[Item] = deque()
         self._taken_back = False  # the unit under way, if there is one
         self.life = 0
@@ -211,7 +228,7 @@ class Trainer:
         if fatal is not None and not self._stopping:
             raise fatal
 
-    async def _spawn(self) -> trio.Process:
+    async def _spawn(self) -> Process:
         return await trio.lowlevel.open_process(
             self._command,
             stdin=subprocess.PIPE,
@@ -221,7 +238,7 @@ class Trainer:
             start_new_session=os.name == "posix",
         )
 
-    async def _reap(self, process: trio.Process) -> None:
+    async def _reap(self, process: Process) -> None:
         self._process = None
         self._ready = False
         if process.stdin is not None:
@@ -235,7 +252,7 @@ class Trainer:
             if pipe is not None:
                 await pipe.aclose()
 
-    async def _send_all(self, process: trio.Process) -> None:
+    async def _send_all(self, process: Process) -> None:
         pipe = process.stdin
         assert pipe is not None
 
@@ -271,7 +288,7 @@ class Trainer:
             # The process is gone; the reading side sees that too and ends this life.
             await trio.sleep_forever()
 
-    async def _receive_all(self, process: trio.Process) -> TaskError | None:
+    async def _receive_all(self, process: Process) -> TaskError | None:
         assert process.stdout is not None
         frames = protocol.FrameReader()
         fatal = None
@@ -290,8 +307,9 @@ class Trainer:
                 await self._hear(message)
         return fatal
 
-    async def _log_errors(self, process: trio.Process) -> None:
-        assert process.stderr is not None
+    async def _log_errors(self, process: Process) -> None:
+        if process.stderr is None:
+            return
         rest = b""
         async for data in process.stderr:
             *lines, rest = (rest + bytes(data)).split(b"\n")

@@ -19,12 +19,12 @@ from learnae import protocol, snapshot
 from learnae.blocks import Blocks
 from learnae.errors import ConfigError, DataError, LayoutError, LearnaeError, LearnerError, StoreError, TaskError
 from learnae.genesis import Genesis
-from learnaed.trainer.books import Books
-from learnaed.trainer.checkpoint import load_checkpoint, save_checkpoint, set_aside
-from learnaed.trainer.pace import Budget, Meter, Pace, Rate, Spent
+from learnae.trainer.books import Books
+from learnae.trainer.checkpoint import load_checkpoint, save_checkpoint, set_aside
+from learnae.trainer.pace import Budget, Meter, Pace, Rate, Spent
+from learnae.trainer.restraint import Restraint, let_go, means_memory
+from learnae.trainer.updates import Updates
 from learnaed.trainer.pipe import Pipe
-from learnaed.trainer.restraint import Restraint, let_go, means_memory
-from learnaed.trainer.updates import Updates
 
 _REPORT_EVERY = 1.0
 _OVERHEAD = 0.05

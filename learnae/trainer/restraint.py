@@ -1,4 +1,4 @@
-"""Keeps the trainer process to the user's limits: CPU time, threads, priority, GPU and memory; used by `worker`."""
+"""Keeps the trainer process to the user's limits: CPU time, threads, priority, GPU and memory; used by the trainers."""
 
 from __future__ import annotations
 
@@ -49,23 +49,30 @@ class Duty:
 
 
 class Restraint:
-    """The limits in force in this process."""
+    """The limits in force in this process.
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
+    Args:
+        warn: told what cannot be kept.
+        daemon: id of the daemon's process. None: this process was started by it, which then chooses its priority and
+            GPUs, too.
+    """
+
+    def __init__(self, warn: Callable[[str], None], *, daemon: int | None = None) -> None:
         self._warn = warn
+        self._priority = daemon is None
         self._limits: SetLimits | None = None
         self._duty: Duty | None = None
-        self._parent = _parent()
+        self._parent = _process(os.getppid() if daemon is None else daemon)
         self._parent_used = (float("-inf"), 0.0)
         self._loaded = False
 
     def apply(self, limits: SetLimits) -> None:
         """Keep to these limits from now on. What cannot be changed any more is told to the user."""
         before, self._limits = self._limits, limits
-        if before is None and not limits.gpu:
+        if before is None and not limits.gpu and self._priority:
             # Read when torch begins to use a GPU; a change later needs a new process, which the daemon sees to.
             os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["HIP_VISIBLE_DEVICES"] = ""
-        if before is None or before.nice != limits.nice:
+        if self._priority and (before is None or before.nice != limits.nice):
             self._give_way(limits.nice)
         if limits.threads is not None and (before is None or before.threads != limits.threads):
             import torch
@@ -156,8 +163,8 @@ def means_memory(error: BaseException) -> bool:
     )
 
 
-def _parent() -> psutil.Process | None:
+def _process(pid: int) -> psutil.Process | None:
     try:
-        return psutil.Process(os.getppid())
+        return psutil.Process(pid)
     except psutil.Error:
         return None

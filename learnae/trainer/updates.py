@@ -1,4 +1,4 @@
-"""Updates on their way into the replica and out of it, piece by piece, and the cuts taken of it; used by the worker."""
+"""Updates on their way into the replica and out of it, piece by piece, and the cuts taken of it; used by trainers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from learnae import protocol, snapshot
 from learnae.blocks import Blocks
 from learnae.errors import LearnaeError, StoreError
-from learnaed.trainer.books import Applied, Books
+from learnae.trainer.books import Applied, Books
 
 if TYPE_CHECKING:
     from learnae.codec import Payload
-    from learnae.learner import Learner
     from learnae.replica import Replica
+    from learnae.weights import SharedWeights
 
 Announced: TypeAlias = protocol.Add | protocol.Remove | protocol.Without
 
@@ -46,15 +46,17 @@ class Updates:
         author: the own key.
         blocks: where snapshots are written to and read from.
         send: takes messages for the daemon.
+        aside: has a snapshot written; by default at once, else in a thread beside the training.
     """
 
     def __init__(
         self,
-        learner: Learner,
+        learner: SharedWeights,
         books: Books,
         author: bytes,
         blocks: Blocks,
         send: Callable[[protocol.TrainerMessage], None],
+        aside: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self._learner = learner
         self._books = books
@@ -65,6 +67,7 @@ class Updates:
         self._author = author
         self._blocks = blocks
         self._send = send
+        self._aside = aside
         self._coming: _Coming | None = None
         self._cut: _Cut | None = None
 
@@ -84,7 +87,8 @@ class Updates:
                 self._accept(message)
             case protocol.TakeCut():
                 # Nothing is left out: then the replica itself is written, without a copy.
-                copy = self._learner.replica.copy() if message.minus else self._learner.replica
+                apart = message.minus or self._aside is not None
+                copy = self._learner.replica.copy() if apart else self._learner.replica
                 self._cut = _Cut(message, copy, message.minus)
                 self._finish_cut()
             case protocol.Forget():
@@ -173,14 +177,20 @@ class Updates:
     def _finish_cut(self) -> None:
         if self._cut is None or self._cut.left > 0:
             return
-        message, copy, _, sound = self._cut
-        self._cut = None
+        cut, self._cut = self._cut, None
+        if self._aside is not None:
+            self._aside(lambda: self._write_cut(cut))
+        else:
+            self._write_cut(cut)
+
+    def _write_cut(self, cut: _Cut) -> None:
+        message = cut.message
         try:
-            if not sound:
+            if not cut.sound:
                 raise StoreError(
                     "a cut cannot be taken: the stored payload of an update is damaged", code="snapshot-damaged"
                 )
-            root = snapshot.write(self._blocks, copy.pieces())
+            root = snapshot.write(self._blocks, cut.copy.pieces())
             self._send(protocol.CutTaken(message.index, message.token, root.cid, root.size))
         except StoreError as error:
             self._send(protocol.Warned(str(error)))

@@ -1,4 +1,4 @@
-"""Where the trainer's time goes, and what follows from it: the length of rounds, rates, budgets; used by the worker."""
+"""Where the trainer's time goes, and what follows from it: the length of rounds, rates, budgets; used by trainers."""
 
 from __future__ import annotations
 

@@ -1,40 +1,46 @@
-"""The trainer's state on disk: one safetensors file, replaced as a whole; used by the trainer process."""
+"""The trainer's state on disk: one safetensors file, replaced as a whole; used by trainers."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cbor2
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from learnae.errors import LearnerError, StoreError
-from learnaed.trainer.books import Books
+from learnae.trainer.books import Books
 
 if TYPE_CHECKING:
-    from learnae.learner import Learner
+    from learnae.weights import SharedWeights
 
 FILE_NAME = "trainer.safetensors"
 FORMAT = 2
 _BOOKS = "books"
 
 
-def save_checkpoint(directory: Path, learner: Learner, books: Books) -> None:
+def save_checkpoint(directory: Path, learner: SharedWeights, books: Books) -> None:
     """Replace the checkpoint; a crash leaves the old or the new one.
 
     Raises:
         StoreError: the disk is full or the directory not writable; the old checkpoint stays.
     """
+    write_checkpoint(directory, learner.state(), learner.genesis_digest, books.to_wire())
+
+
+def write_checkpoint(directory: Path, state: Mapping[str, NDArray[Any]], genesis: bytes, books: list[Any]) -> None:
+    """`save_checkpoint` of what was copied before; for a thread beside the training."""
     path = directory / FILE_NAME
     draft = path.with_suffix(".new")
-    arrays = dict(learner.state())
-    arrays[_BOOKS] = np.frombuffer(cbor2.dumps(books.to_wire()), np.uint8)
-    metadata = {"learnae": json.dumps({"format": FORMAT, "genesis": learner.genesis_digest.hex()})}
+    arrays = {**state, _BOOKS: np.frombuffer(cbor2.dumps(books), np.uint8)}
+    metadata = {"learnae": json.dumps({"format": FORMAT, "genesis": genesis.hex()})}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         save_file(arrays, draft, metadata)
@@ -57,7 +63,7 @@ def set_aside(directory: Path) -> None:
     path.replace(path.with_suffix(".aside"))
 
 
-def load_checkpoint(directory: Path, learner: Learner) -> Books | None:
+def load_checkpoint(directory: Path, learner: SharedWeights) -> Books | None:
     """Bring the learner to its saved state; None, with the learner untouched, if there is none for this model.
 
     Raises:
