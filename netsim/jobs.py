@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Protocol, cast
 
 from netsim.errors import NetsimError, RunError
-from netsim.result import Result
+from netsim.result import Look, Result
 from netsim.scenario import Scenario
 
 SIMULATION = "netsim.sim.simulation:simulate"
@@ -30,11 +30,9 @@ _STEP = 0.005
 
 
 class Engine(Protocol):
-    """What makes a run; `progress` is told the share of it that is over, 0 to 1."""
+    """What makes a run; `progress` is told the share of it that is over, 0 to 1, and perhaps what was seen there."""
 
-    def __call__(
-        self, name: str, scenario: Scenario, seed: int, progress: Callable[[float], None] | None = None
-    ) -> Result:
+    def __call__(self, name: str, scenario: Scenario, seed: int, progress: Callable[..., None] | None = None) -> Result:
         """Make the run."""
 
 
@@ -59,8 +57,8 @@ class Watcher(Protocol):
     def started(self, number: int) -> None:
         """The job with this number (from 0) has begun."""
 
-    def progressed(self, number: int, share: float) -> None:
-        """So much of it is over, 0 to 1."""
+    def progressed(self, number: int, share: float, look: Look | None = None) -> None:
+        """So much of it is over, 0 to 1; this is how it looks, if that is known."""
 
     def finished(self, number: int, result: Result) -> None:
         """It is done."""
@@ -104,8 +102,8 @@ def run(jobs: Sequence[Job], processes: int, watcher: Watcher) -> list[Result]:
                         "memory; try fewer --jobs, or a smaller scenario"
                     ) from error
                 match message:
-                    case float():
-                        watcher.progressed(number, message)
+                    case float() as share, look:
+                        watcher.progressed(number, share, look)
                     case Result():
                         results[number] = message
                         del busy[worker]
@@ -150,7 +148,7 @@ def _work(pipe: Connection) -> None:
             pipe.send(_answer(job, _Teller(pipe)))
 
 
-def _answer(job: Job, progress: Callable[[float], None]) -> Result | str:
+def _answer(job: Job, progress: Callable[..., None]) -> Result | str:
     try:
         return engine(job.engine)(job.name, job.scenario, job.seed, progress)
     except NetsimError as error:
@@ -170,7 +168,7 @@ class _Teller:
         self._pipe = pipe
         self._told = 0.0
 
-    def __call__(self, share: float) -> None:
+    def __call__(self, share: float, look: Look | None = None) -> None:
         if share >= self._told + _STEP:
             self._told = share
-            self._pipe.send(float(share))
+            self._pipe.send((float(share), look))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from learnae.errors import ConfigError
+from learnae.rules import Rules
 from netsim.errors import ScenarioError
 
 SHIPPED = Path(__file__).parent / "scenarios"
@@ -198,12 +201,34 @@ def load(name: str, changes: Mapping[str, Any] | None = None, *, small: bool = F
         scenario = msgspec.convert(table, Scenario, strict=False)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"the scenario {title(name)} is wrong: {error}") from error
+    _check_settings(scenario, title(name))
     for wanted in scenario.expect:
         if wanted.at_least is None and wanted.at_most is None:
             raise ScenarioError(
                 f"the scenario {title(name)} expects nothing of {wanted.what!r}: give at_least or at_most"
             )
     return scenario
+
+
+def _check_settings(scenario: Scenario, name: str) -> None:
+    """Refuse settings of learnae that there are not, or that are out of range."""
+    if not (scenario.rules or scenario.settings or scenario.codec):
+        return
+    from learnae.codec import CodecSettings  # imports numpy
+    from learnae.coordinator import Settings
+
+    kinds: tuple[tuple[str, Any], ...] = (("rules", Rules), ("settings", Settings), ("codec", CodecSettings))
+    for table, kind in kinds:
+        given = getattr(scenario, table)
+        known = [field.name for field in fields(kind)]
+        if unknown := sorted(set(given) - set(known)):
+            raise ScenarioError(
+                f"the scenario {name} is wrong: there is no {table}.{unknown[0]}; there are {', '.join(known)}"
+            )
+        try:
+            kind(**given)
+        except ConfigError as error:
+            raise ScenarioError(f"the scenario {name} is wrong: {error}") from error
 
 
 def title(name: str) -> str:

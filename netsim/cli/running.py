@@ -81,7 +81,9 @@ def real(
     job = jobs.Job(scenario.title(name), loaded, seed, jobs.REAL)
     with Watch([job]) as watch:
         watch.started(0)
-        result = jobs.engine(job.engine)(job.name, loaded, seed, lambda share: watch.progressed(0, share))
+        result = jobs.engine(job.engine)(
+            job.name, loaded, seed, lambda share, look=None: watch.progressed(0, share, look)
+        )
         watch.finished(0, result)
     _end([result], out, as_json, check)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -18,9 +19,9 @@ from rich.progress import (
 )
 
 from learnae.cli.tables import screen
-from learnae.cli.words import duration
+from learnae.cli.words import duration, number, percent
 from netsim.jobs import Job
-from netsim.result import Result
+from netsim.result import Look, Result
 
 
 class Watch:
@@ -37,6 +38,7 @@ class Watch:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[seen]}"),
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
@@ -50,7 +52,7 @@ class Watch:
     def __enter__(self) -> Self:
         self._bars.start()
         if len(self._jobs) > 1:
-            self._all = self._bars.add_task(f"{len(self._jobs)} runs", total=len(self._jobs))
+            self._all = self._bars.add_task(f"{len(self._jobs)} runs", total=len(self._jobs), seen="")
         return self
 
     def __exit__(
@@ -61,12 +63,12 @@ class Watch:
     def started(self, number: int) -> None:
         """A run has begun."""
         self._began[number] = time.monotonic()
-        self._bar[number] = self._bars.add_task(self._name(number), total=1.0)
+        self._bar[number] = self._bars.add_task(self._name(number), total=1.0, seen="")
 
-    def progressed(self, number: int, share: float) -> None:
+    def progressed(self, number: int, share: float, look: Look | None = None) -> None:
         """So much of it is over."""
         self._share[number] = share
-        self._bars.update(self._bar[number], completed=share)
+        self._bars.update(self._bar[number], completed=share, seen=_seen(look))
         self._sum()
 
     def finished(self, number: int, result: Result) -> None:
@@ -88,3 +90,11 @@ class Watch:
         job = self._jobs[number]
         engine = job.scenario.run.engine
         return f"{job.name}{'' if engine == 'ledger' else f', {engine}'}, seed {job.seed}"
+
+
+def _seen(look: Look | None) -> str:
+    """How the swarm is doing, in a few words."""
+    if look is None:
+        return ""
+    figure = f"loss {number(look.loss)}" if math.isnan(look.accuracy) else f"accuracy {percent(look.accuracy)}"
+    return f"{look.live} nodes, {figure}"

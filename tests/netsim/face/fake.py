@@ -14,7 +14,7 @@ from netsim.scenario import Scenario
 HERE = "tests.netsim.face.fake"
 
 
-def simulate(name: str, scenario: Scenario, seed: int, progress: Callable[[float], None] | None = None) -> Result:
+def simulate(name: str, scenario: Scenario, seed: int, progress: Callable[..., None] | None = None) -> Result:
     draw = random.Random(f"{name} {seed} {scenario.run.engine}")
     nodes = sum(group.count for group in scenario.nodes)
     density = scenario.codec.get("density", 0.02)
@@ -23,8 +23,6 @@ def simulate(name: str, scenario: Scenario, seed: int, progress: Callable[[float
     looks = []
     for number in range(count + 1):
         share = number / count
-        if progress:
-            progress(share)
         accuracy = 0.1 + (0.86 + density) * (1 - math.exp(-6 * share)) + draw.gauss(0, 0.01) if judged else math.nan
         sent = 1e6 * share * nodes * density
         looks.append(
@@ -41,6 +39,8 @@ def simulate(name: str, scenario: Scenario, seed: int, progress: Callable[[float
                 updates=float(nodes * number),
             )
         )
+        if progress:
+            progress(share, looks[-1])
     last = looks[-1]
     summary = {
         "accuracy": last.accuracy,
@@ -59,20 +59,20 @@ def simulate(name: str, scenario: Scenario, seed: int, progress: Callable[[float
     )
 
 
-def threads(name: str, scenario: Scenario, seed: int, progress: Callable[[float], None] | None = None) -> Result:
+def threads(name: str, scenario: Scenario, seed: int, progress: Callable[..., None] | None = None) -> Result:
     """Says with how many threads it may calculate."""
     if os.environ.get("OMP_NUM_THREADS") != "1":
         raise NetsimError("there may be several threads")
     return simulate(name, scenario, seed)
 
 
-def refuse(name: str, scenario: Scenario, seed: int, progress: Callable[[float], None] | None = None) -> Result:
+def refuse(name: str, scenario: Scenario, seed: int, progress: Callable[..., None] | None = None) -> Result:
     raise NetsimError("the fake engine is out of order: use another")
 
 
-def fail(name: str, scenario: Scenario, seed: int, progress: Callable[[float], None] | None = None) -> Result:
+def fail(name: str, scenario: Scenario, seed: int, progress: Callable[..., None] | None = None) -> Result:
     raise ZeroDivisionError("by nothing")
 
 
-def die(name: str, scenario: Scenario, seed: int, progress: Callable[[float], None] | None = None) -> Result:
+def die(name: str, scenario: Scenario, seed: int, progress: Callable[..., None] | None = None) -> Result:
     os._exit(3)

@@ -6,7 +6,7 @@ import pytest
 
 from netsim import jobs
 from netsim.errors import RunError
-from netsim.result import Result
+from netsim.result import Look, Result
 from netsim.scenario import load
 from tests.netsim.face import fake
 
@@ -15,13 +15,15 @@ class Log:
     def __init__(self) -> None:
         self.begun: list[int] = []
         self.shares: dict[int, list[float]] = {}
+        self.looks: list[Look | None] = []
         self.done: list[int] = []
 
     def started(self, number: int) -> None:
         self.begun.append(number)
 
-    def progressed(self, number: int, share: float) -> None:
+    def progressed(self, number: int, share: float, look: Look | None = None) -> None:
         self.shares.setdefault(number, []).append(share)
+        self.looks.append(look)
 
     def finished(self, number: int, result: Result) -> None:
         self.done.append(number)
@@ -50,6 +52,7 @@ def test_progress_is_told_and_rises() -> None:
     assert len(log.shares[0]) >= 5
     assert log.shares[0] == sorted(log.shares[0])
     assert log.shares[0][-1] == 1.0
+    assert [look.live for look in log.looks if look] == [4] * len(log.looks)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,9 @@ def test_what_the_user_sets_stands_above_the_small_version(mine: Path) -> None:
         ({"run.seconds": -1}, r"run\.seconds"),
         ({"run.second": 1}, "second"),
         ({"nodes.0.link": "wire"}, "link"),
+        ({"codec.densty": 0.1}, r"there is no codec\.densty; there are density, lr_outer"),
+        ({"rules.clip": 0.0}, r"clip from 0\.1"),
+        ({"settings.hearbeat": 1.0}, r"there is no settings\.hearbeat; there are heartbeat"),
         ({"expect.0.at_least": None}, "expects nothing of 'accuracy'"),
     ],
 )
