@@ -27,6 +27,13 @@ from netsim.scenario import load, title
 _MOST_NAME = 100
 """Characters of a file name that say which point it is."""
 
+_TRAFFIC = {
+    "bytes": "traffic of a node",
+    "bytes_most": "traffic of the busiest node",
+    "sent": "sent",
+    "received": "received",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -98,30 +105,43 @@ class Sweep:
         """The runs at a point, by seed."""
         return [result for (name, _), result in sorted(self.found.items()) if name == str(point)]
 
-    @property
-    def figure(self) -> str:
-        """What is judged: the accuracy, or the loss where the workload has no accuracy."""
-        judged = any(not math.isnan(result.summary.get("accuracy", math.nan)) for result in self.found.values())
-        return "accuracy" if judged else "loss"
+    def judged(self) -> tuple[str, ...]:
+        """The figures that tell most: the accuracy (the loss where the workload has no accuracy) and the bytes."""
+        accuracy = any(not math.isnan(result.summary.get("accuracy", math.nan)) for result in self.found.values())
+        return ("accuracy" if accuracy else "loss", "bytes")
 
     def table(self) -> Table:
         """A row for each point."""
         return report.table({str(point): runs for point in self.points if (runs := self.at(point))}, self.title)
 
-    def draw(self, path: Path) -> list[Path]:
-        """Write the plot, over the first setting: the figure that is judged, and the bytes.
+    def draw(self, path: Path, figures: Sequence[str] = ()) -> list[Path]:
+        """Write the plot, over the first setting; there is a line for each combination of the other settings.
 
-        There is a line for each combination of the other settings.
+        Args:
+            path: of the files, without a suffix.
+            figures: of the summary, a panel for each; by default those of `judged`.
+
+        Raises:
+            ResultError: no run has such a figure.
         """
         first, *rest = self.over
-        scale, words = (100.0, "accuracy, %") if self.figure == "accuracy" else (1.0, "loss")
-        most = max(max(report.figure(self.at(point), "bytes"), 1.0) for point in self.points)
-        unit = plots.traffic_unit(most)
-        panels = {
-            words: self._curves(first, rest, self.figure, scale),
-            f"traffic of a node, {unit.name}": self._curves(first, rest, "bytes", 1 / unit.size),
-        }
+        panels = {}
+        for what in figures or self.judged():
+            words, scale = self._axis(what)
+            panels[words] = self._curves(first, rest, what, scale)
         return plots.sweep(panels, first, self.default.get(first), path)
+
+    def _axis(self, what: str) -> tuple[str, float]:
+        """Words for an axis, and what a figure is multiplied with there."""
+        if not any(what in result.summary for result in self.found.values()):
+            known = sorted({key for result in self.found.values() for key in result.summary})
+            raise ResultError(f"there is no figure {what!r}; there are {', '.join(known)}")
+        if what in ("accuracy", "worst"):
+            return f"{what}, %", 100.0
+        if what in ("bytes", "bytes_most", "sent", "received"):
+            unit = plots.traffic_unit(max(result.summary.get(what, 0.0) for result in self.found.values()))
+            return f"{_TRAFFIC[what]}, {unit.name}", 1 / unit.size
+        return what, 1.0
 
     def _curves(self, first: str, rest: Sequence[str], what: str, scale: float) -> list[plots.Curve]:
         lines: dict[str, list[Point]] = {}

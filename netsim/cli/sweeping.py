@@ -32,6 +32,15 @@ def _over(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> d
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True,
     help="Directory for the runs and the plot. Runs that are there already are not made again.",
 )  # fmt: skip
+@click.option(
+    "--figure", "figures", metavar="NAME", multiple=True,
+    help="A figure of the summary to plot (staleness, rounds, identical, ...). May be repeated. "
+    "By default accuracy, or loss, and bytes.",
+)  # fmt: skip
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the plot goes, without suffix. Default: OUT/sweep.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a point.")
 def sweep(
     name: str,
@@ -42,6 +51,8 @@ def sweep(
     seed: int,
     processes: int,
     out: Path,
+    figures: Sequence[str],
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Run SCENARIO at each point of a grid of settings, and show what they do to accuracy and traffic.
@@ -63,7 +74,7 @@ def sweep(
             click.echo(msgspec.json.encode(row).decode())
     else:
         screen().print(grid.table())
-    drawn = grid.draw(out / "sweep")
+    drawn = grid.draw(plot or out / "sweep", figures)
     click.echo(f"the plot is {drawn[0]}", err=True)
 
 

@@ -164,6 +164,21 @@ def test_compare_says_what_it_cannot_compare(tmp_path: Path) -> None:
     assert "cannot be read" in netsim("compare", str(tmp_path / "x.json"), code=1).stderr
 
 
+# sweep
+
+
+def test_sweep_makes_a_table_and_a_plot_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    words = ("sweep", "lan-lab", "--small", "--over", "codec.density=0.01,0.02", "--out", str(tmp_path / "runs"))
+    done = netsim(*words, "--seeds", "2")
+    assert done.stdout.splitlines()[2].startswith("codec.density=0.01")
+    assert "there already" not in done.stderr
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 4
+    again = netsim(*words, "--seeds", "3", "--json", "--plot", str(tmp_path / "plot"), "--figure", "rounds")
+    assert "4 runs are there already, 2 are to be made" in again.stderr
+    assert [row["point"] for row in rows(again.stdout)] == [{"codec.density": 0.01}, {"codec.density": 0.02}]
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "plot.png", "plot.svg"}
+
+
 # real
 
 

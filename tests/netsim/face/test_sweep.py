@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from netsim.errors import ScenarioError
+from netsim.errors import ResultError, ScenarioError
 from netsim.sweep import Sweep
 from tests.netsim.face.fake import simulate
 
@@ -56,6 +56,15 @@ def test_the_plot_has_a_line_for_each_value_of_the_second_setting(tmp_path: Path
     assert [path.name for path in files] == ["sweep.png", "sweep.svg"]
     text = files[1].read_text()
     assert "codec.mu=0.7" in text and "codec.mu=0.8" in text and "codec.density" in text
+
+
+def test_the_figures_of_the_plot_can_be_chosen(tmp_path: Path) -> None:
+    sweep = grid(tmp_path)
+    fill(sweep)
+    text = sweep.draw(tmp_path / "chosen", ["staleness", "rounds", "bytes"])[1].read_text()
+    assert ">staleness<" in text and ">rounds<" in text and ">traffic of a node, kB<" in text
+    with pytest.raises(ResultError, match="there is no figure 'stale'; there are accuracy, bytes"):
+        sweep.draw(tmp_path / "none", ["stale"])
 
 
 def test_points_with_long_or_odd_values_have_files_of_their_own(tmp_path: Path) -> None:
