@@ -80,7 +80,7 @@ class Sweep:
         for point in self.points:
             scenario = load(name, {**changes, **point.values}, small=small)
             for seed in seeds:
-                self._jobs[directory / _file(self.title, point, seed)] = (point, Job(self.title, scenario, seed))
+                self._jobs[directory / _file(self.title, point, seed)] = (point, Job(self.title, scenario, seed, words=str(point)))
 
     def open(self) -> list[Job]:
         """Take the runs that are there; returns those that are not."""
