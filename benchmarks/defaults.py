@@ -22,9 +22,14 @@ SWEEPS: Final = {
     "outer": f"{SCENARIO} --over codec.lr_outer=0.5,0.8,1.0 --over codec.mu=0.6,0.8,0.9",
     "beta": f"{SCENARIO} --over codec.beta=0.8,0.9,0.95,1.0",
     "clip": "20-percent-byzantine --small --over rules.clip=0.75,1.0,1.25,2.0,4.0",
-    "window": f"partition-and-heal {BOWL} --over rules.window=1,2,3,4,6 --figure loss --figure updates --figure identical",
-    "heartbeat": f"lossy-30 {BOWL} --over settings.heartbeat=0.5,1,2,4,8 --figure staleness --figure loss --figure bytes",
-    "nodes": f"lan-lab {BOWL} --set run.seconds=100 --over nodes.0.count=4,8,16,32,64 --figure loss --figure bytes",
+    "window": (
+        f"partition-and-heal --small {BOWL} --set run.seconds=280 --set happenings.1.at=200"
+        " --over rules.window=1,2,3,4,6 --figure loss --figure updates --figure identical"
+    ),
+    "heartbeat": (
+        f"lossy-30 --small {BOWL} --over settings.heartbeat=0.5,1,2,4,8 --figure staleness --figure loss --figure bytes"
+    ),
+    "nodes": f"lan-lab {BOWL} --set run.seconds=100 --over nodes.0.count=4,8,16,32 --figure loss --figure bytes",
 }
 
 
