@@ -148,7 +148,7 @@ class Gossip:
     def _deliver_all(self, batch: list[Member], author: Member, event: events.Event, missed: float) -> None:
         network, origin = self._network, author.place
         for node in batch:
-            if node.gone or node is author or not network.together(origin, node.place):
+            if node.gone or node is author or (network.parted and not network.together(origin, node.place)):
                 continue
             if not missed or self._draw.random() >= missed:
                 node.handle(event)

@@ -58,6 +58,8 @@ class Network:
         """Bytes that were sent and never received."""
         self.changes = 0
         """How often connections came or went."""
+        self.parted = False
+        """Whether there is a partition."""
         self._sides = [0] * len(lines)
         self._places: dict[bytes, int] = {}
         self._draw = agenda.stream("connections")
@@ -85,6 +87,7 @@ class Network:
         """The first places no longer reach the others; 0 heals that."""
         count = round(part * len(self.lines))
         self._sides = [int(place < count) for place in range(len(self.lines))]
+        self.parted = 0 < count < len(self.lines)
         for one in list(self.peers):
             for other in list(self.peers[one]):
                 if self._sides[one] != self._sides[other]:

@@ -185,6 +185,10 @@ class Node:
             began = time.perf_counter()
             todo = self.coordinator.handle(event, now)
             tally.seconds += _SAMPLE * (time.perf_counter() - began)
+        if type(event) is events.PeerConnected:
+            self._hurry()
+        if not todo:
+            return
         for action in todo:
             keep = self._done.get(type(action))
             if keep is not None:
@@ -193,8 +197,6 @@ class Node:
             perform = self._performed.get(type(action))
             if perform is not None:
                 perform(action)
-        if type(event) is events.PeerConnected:
-            self._hurry()
 
     def _tick(self, ticking: int) -> None:
         if self.gone or ticking != self._ticking:
