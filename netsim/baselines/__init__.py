@@ -1,4 +1,4 @@
-"""What the swarm is measured against, in the same harness: training alone, FedAvg, DiLoCo, NoLoCo, pairwise averaging."""
+"""What the swarm is measured against, in the same harness: alone, FedAvg, DiLoCo, NoLoCo, pairwise averaging."""
 
 from netsim.baselines.course import run
 

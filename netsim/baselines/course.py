@@ -6,6 +6,7 @@ import math
 import resource
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -131,7 +132,7 @@ def _look(learners: list[Learner], weights: Weights, judges: list[int], now: flo
 
 def _summary(looks: list[Look], rounds: int, nodes: int) -> dict[str, float]:
     last = looks[-1]
-    falls = [100 * (before.accuracy - after.accuracy) for before, after in zip(looks, looks[1:], strict=False)]
+    falls = [100 * (before.accuracy - after.accuracy) for before, after in pairwise(looks)]
     return {
         "accuracy": last.accuracy,
         "worst": last.worst,

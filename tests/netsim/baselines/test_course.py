@@ -10,7 +10,7 @@ from netsim import baselines
 from netsim.errors import ScenarioError
 from netsim.scenario import Scenario, load
 
-SMALL: dict[str, Any] = {"run.seconds": 10.0, "run.evaluate": 5.0, "nodes.0.count": 4, "workload.slot_seconds": 1.0}
+SMALL: dict[str, Any] = {"run.seconds": 6.0, "run.evaluate": 3.0, "nodes.0.count": 4, "workload.slot_seconds": 1.0}
 
 
 def scenario(engine: str, **changes: Any) -> Scenario:
@@ -36,9 +36,9 @@ def test_the_same_seed_gives_the_same_result_another_one_does_not() -> None:
 def test_bytes_and_looks() -> None:
     result = baselines.run("fedavg", scenario("fedavg"), 0)
     size = 17_226
-    assert [look.time for look in result.looks] == [5.0, 10.0]
-    assert [look.sent for look in result.looks] == [5 * 4 * size, 10 * 4 * size]
-    assert result.summary["bytes"] == 2 * 10 * 4 * size and result.summary["identical"] == 1
+    assert [look.time for look in result.looks] == [3.0, 6.0]
+    assert [look.sent for look in result.looks] == [3 * 4 * size, 6 * 4 * size]
+    assert result.summary["bytes"] == 2 * 6 * 4 * size and result.summary["identical"] == 1
 
 
 def test_what_is_no_baseline_is_refused() -> None:
