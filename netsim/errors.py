@@ -3,7 +3,10 @@
 ::
 
     NetsimError
-    └── ScenarioError   a scenario is missing or wrong
+    ├── ScenarioError   a scenario is missing or wrong
+    ├── ResultError     a file holds no result
+    ├── RunError        a run has ended without a result
+    └── MissingError    something is not installed, or not allowed here
 """
 
 from __future__ import annotations
@@ -15,3 +18,15 @@ class NetsimError(Exception):
 
 class ScenarioError(NetsimError):
     """A scenario is missing, or a key or a value in it is wrong."""
+
+
+class ResultError(NetsimError):
+    """A file holds no result of a run."""
+
+
+class RunError(NetsimError):
+    """A run has ended without a result."""
+
+
+class MissingError(NetsimError):
+    """Something that is needed is not installed on this machine, or not allowed to this user."""

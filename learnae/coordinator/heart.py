@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from learnae import __version__
@@ -15,6 +16,7 @@ from learnae.wire import Heartbeat, seal
 AGENT = f"learnae/{__version__}"
 _EMPTY_DIGEST = bytes(16)
 _HURRY = 0.2
+_GREETERS = 8
 _MILLISECOND = 0.001
 
 
@@ -36,18 +38,24 @@ class Heart:
         self._author = author
         self._sign = sign
         self._settings = settings
-        self._next = 0.0
+        self.next = 0.0
+        """When to beat again."""
+        self._last = -math.inf
         self._said = ""
         self._time = 0.0
 
     def shift(self, gap: float) -> None:
         """The clock has jumped by so many seconds."""
-        self._next += gap
+        self.next += gap
+        self._last += gap
         self.last_update += gap
 
-    def hurry(self, now: float) -> None:
-        """Somebody has come who should hear of us soon."""
-        self._next = min(self._next, now + _HURRY)
+    def hurry(self, peer: bytes, connected: int, now: float) -> None:
+        """This peer has come and should hear of somebody soon: where there are many, a few of them beat for it."""
+        lot = int.from_bytes(bytes(a ^ b for a, b in zip(self._author[:4], peer[:4], strict=True)))
+        if lot * connected >= _GREETERS * 2**32:
+            return
+        self.next = min(self.next, max(now + _HURRY, self._last + self._settings.heartbeat / 2))
 
     def due(self, state: str, now: float) -> bool:
         """Whether to beat now.
@@ -55,15 +63,16 @@ class Heart:
         While updates are coming in, our digest is one that nobody else has: we wait until they have, but not for long.
         """
         quiet = now - self.last_update >= self._settings.repair_grace
-        late = now >= self._next + self._settings.heartbeat / 2
-        return state != self._said or (now >= self._next and (quiet or late))
+        late = now >= self.next + self._settings.heartbeat / 2
+        return state != self._said or (now >= self.next and (quiet or late))
 
     def beat(
         self, state: str, genesis: Genesis | None, ledger: Ledger | None, cuts: Cuts, now: float
     ) -> PublishHeartbeat:
         """The heartbeat to publish now."""
         self._said = state
-        self._next = now + self._settings.heartbeat
+        self.next = now + self._settings.heartbeat
+        self._last = now
         # Others ignore a heartbeat that is not newer than the last one: ours ascend even when the clock is set back.
         self._time = max(float(now), self._time + _MILLISECOND)
         message = Heartbeat(

@@ -62,6 +62,7 @@ class Ledger:
         self._slots: dict[tuple[bytes, int], Entry] = {}
         self._ratios: dict[bytes, int] = {}
         self._summaries: dict[int, Interval] = {}
+        self._authors: dict[int, set[bytes]] = {}
         self._bounds: dict[int, Bounds] = {}
         self._new: list[Entry] = []
         self._unsure: set[int] = set()
@@ -103,8 +104,8 @@ class Ledger:
         """Whether the cut that the author's weights stand on precedes the update, and not by too many others."""
         interval = self.rules.interval(entry.slot)
         base = entry.base.index if entry.base is not None else -1
-        between = sum(base < index < interval for index in self.chain)
-        return base < interval and between <= self.rules.staleness
+        between = [index for index in self.chain if base < index < interval]
+        return base < interval and len(between) <= self.rules.staleness
 
     def is_foreign(self, entry: Entry) -> bool:
         """Whether the author's weights stand on another history than the one settled here.
@@ -118,11 +119,11 @@ class Ledger:
 
     def _wins(self, entry: Entry) -> bool:
         rivals = self.rivals(entry)
-        if any(self.rules.interval(rival.slot) <= self.closed for rival in rivals):
+        if rivals and any(self.rules.interval(rival.slot) <= self.closed for rival in rivals):
             return False
         if self._settled_number(entry):
             return False
-        return all(self._rank(entry) < self._rank(rival) for rival in rivals)
+        return not rivals or all(self._rank(entry) < self._rank(rival) for rival in rivals)
 
     def _rank(self, entry: Entry) -> tuple[int, bytes]:
         # The earlier interval first: what some may have settled already cannot be pushed out by what comes later.
@@ -142,10 +143,12 @@ class Ledger:
         nodes which have forgotten more or less of the past decide alike.
         """
         interval, window = self.rules.interval(entry.slot), self.rules.window
-        near = [self._intervals[i].get(entry.id) for i in self._intervals if abs(i - interval) <= window]
-        found = {rival.digest: rival for rival in (*near, self._slots.get((entry.author, entry.slot))) if rival}
-        found.pop(entry.digest, None)
-        return list(found.values())
+        name = entry.id
+        near = [entries.get(name) for i, entries in self._intervals.items() if abs(i - interval) <= window]
+        near.append(self._slots.get((entry.author, entry.slot)))
+        if not any(near):
+            return []
+        return list({rival.digest: rival for rival in near if rival and rival.digest != entry.digest}.values())
 
     # --- the set
 
@@ -176,6 +179,7 @@ class Ledger:
         self._sum = (self._sum + digest) % 2**256
         self._sums[interval] = self._sums.get(interval, 0) + digest
         self._summaries.pop(interval, None)
+        self._authors.pop(interval, None)
         self._unsure.update(i for i in self._bounds if i >= interval + 2 or (i >= interval and i in self._early))
 
     def __contains__(self, entry: Entry) -> bool:
@@ -310,8 +314,12 @@ class Ledger:
         """Who has updates in any interval after this one."""
         below = [i for i in self.floor.intervals if i.index > after] if self.floor else []
         found = {author for interval in below for author in interval.vector.authors}
-        later = (entries for i, entries in self._intervals.items() if i > after)
-        return found | {author for entries in later for author, _ in entries}
+        return found.union(*(self._authors_of(i) for i in self._intervals if i > after))
+
+    def _authors_of(self, interval: int) -> set[bytes]:
+        if interval not in self._authors:
+            self._authors[interval] = {author for author, _ in self._intervals[interval]}
+        return self._authors[interval]
 
     def settle(self, cut: CutId) -> list[Entry]:
         """Close everything up to this cut, whose set is ours.
@@ -331,6 +339,7 @@ class Ledger:
                 self._ratios.pop(entry.digest, None)
             del self._sums[interval]
             self._summaries.pop(interval, None)
+            self._authors.pop(interval, None)
         self._bounds = {i: bounds for i, bounds in self._bounds.items() if i > floor.index}
         self._early.intersection_update(self._bounds)
         self._unsure.intersection_update(self._bounds)
