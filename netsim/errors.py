@@ -3,7 +3,8 @@
 ::
 
     NetsimError
-    └── ScenarioError   a scenario is missing or wrong
+    ├── ScenarioError   a scenario is missing or wrong
+    └── RealError       a scenario cannot be run with real daemons, or not on this machine
 """
 
 from __future__ import annotations
@@ -15,3 +16,7 @@ class NetsimError(Exception):
 
 class ScenarioError(NetsimError):
     """A scenario is missing, or a key or a value in it is wrong."""
+
+
+class RealError(NetsimError):
+    """A scenario cannot be run with real daemons, or not on this machine; says which key or what is missing."""

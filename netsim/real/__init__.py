@@ -1,0 +1,1 @@
+"""A scenario with real daemons in network namespaces instead of the simulator."""
