@@ -1,0 +1,186 @@
+"""A run with real daemons: starts them, does to them what the plan says, looks at them, and removes everything."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from netsim import processes
+from netsim.daemons import Node, Swarm, SwarmError, Unreachable
+from netsim.errors import RealError
+from netsim.real.figures import look, summary
+from netsim.real.network import SlowLab, check, kernel
+from netsim.real.plan import Plan, Step, plan
+from netsim.result import Look, Result, digest
+from netsim.scenario import Scenario
+
+START = 60.0  # seconds that the daemons have to become one swarm, and
+START_EACH = 15.0  # so many more for each: torch is imported once for each
+LEAVE = 30.0  # seconds that a daemon has to say goodbye
+
+Progress = Callable[[float], None]
+"""Called with the part of the run that is over, 0 to 1."""
+
+
+def run(name: str, scenario: Scenario, seed: int, progress: Progress | None = None) -> Result:
+    """Run a scenario with real daemons, in real time.
+
+    The clock starts when all nodes that are there from the start have become one swarm; bytes count from then on. A run
+    is not repeatable to the bit: the daemons make their own keys, and time is the machine's.
+
+    Args:
+        name: of the scenario, for the result.
+        scenario: what to run.
+        seed: of the data's split, the initial weights, and the links' jitter and loss.
+        progress: called about once a second.
+
+    Raises:
+        RealError: the scenario cannot be run with real daemons, or not on this machine, or a daemon failed.
+    """
+    began = time.monotonic()
+    what = plan(scenario, seed)
+    offers = kernel()
+    check(what.links, offers)
+    with (
+        tempfile.TemporaryDirectory(prefix="netsim-real-") as directory,
+        SlowLab(what.links, offers, seed) as lab,
+        Swarm(Path(directory), lab) as swarm,
+    ):
+        course = Course(what, lab, swarm, progress or (lambda part: None))
+        try:
+            course.run()
+        except SwarmError as error:
+            raise RealError(f"the daemons did not do what the scenario asks of them: {error}") from error
+        figures = summary(course.looks, course.states, course.traffic)
+        costs = {"seconds": time.monotonic() - began, **course.costs}
+    looks = tuple(course.looks)
+    return Result(name, scenario, seed, "real", looks, figures, digest(scenario, seed, looks, figures), costs)
+
+
+class Course:
+    """One run under way."""
+
+    def __init__(self, what: Plan, lab: SlowLab, swarm: Swarm, progress: Progress) -> None:
+        self._plan = what
+        self._run = what.scenario.run
+        self._lab = lab
+        self._swarm = swarm
+        self._progress = progress
+        self._tasks = swarm.directory / "tasks.py"
+        self._tasks.write_text(what.task_file)
+        self._nodes: dict[int, Node] = {}
+        """The daemons that should be there, by the node's number."""
+        self._ever: set[int] = set()
+        self._lives: dict[int, int] = {}
+        """How many nodes there were in a place before the present one."""
+        self._began = 0.0
+        self._base: dict[int, tuple[int, int]] = {}
+        self.looks: list[Look] = []
+        self.states: list[dict[str, Any]] = []
+        """What each daemon says at the end."""
+        self.traffic: dict[int, tuple[int, int]] = {}
+        """Bytes sent and received since the start, by node."""
+        self.costs: dict[str, float] = {}
+
+    def run(self) -> None:
+        """All of it. Raises SwarmError if a daemon fails."""
+        self._gather()
+        steps = list(self._plan.steps)
+        moment = self._run.evaluate
+        while (now := self._time()) < self._run.seconds:
+            if steps and steps[0].at <= now:
+                self._do(steps.pop(0))
+            elif moment <= now:
+                self._look(moment)
+                moment += self._run.evaluate
+            else:
+                self._progress(now / (self._run.seconds + self._run.quiet))
+                self._sleep(min(1.0, moment - now, *(step.at - now for step in steps[:1])))
+        self._calm()
+        self._look(self._run.seconds + self._run.quiet)
+        self._close()
+
+    def _time(self) -> float:
+        return time.monotonic() - self._began
+
+    def _sleep(self, seconds: float) -> None:
+        time.sleep(max(0.0, min(seconds, self._run.seconds - self._time())))
+
+    def _gather(self) -> None:
+        """Make those that are there from the start one swarm, and let them go at the same moment."""
+        for number in self._plan.first:
+            self._start(number, "--paused")
+        self._swarm.wait_together(START + START_EACH * len(self._nodes))
+        self._swarm.wait_ready(START_EACH * len(self._nodes))
+        self._base = {number: self._counters(number) for number in range(len(self._plan.links))}
+        self._began = time.monotonic()
+        self._swarm.resume()
+
+    def _do(self, step: Step) -> None:
+        match step.what:
+            case "start":
+                for number in step.nodes:
+                    self._lives[number] = self._lives.get(number, 0) + step.fresh
+                    self._start(number)
+            case "crash":
+                for number in step.nodes:
+                    self._nodes.pop(number).kill()
+            case "leave":
+                for number in step.nodes:
+                    self._nodes.pop(number).terminate(LEAVE)
+            case "partition":
+                self._lab.heal()
+                self._lab.cut(*(self._lab.nodes[number] for number in step.nodes))
+            case "heal":
+                self._lab.heal()
+
+    def _start(self, number: int, *more: str) -> None:
+        host = self._lab.nodes[number]
+        home = self._swarm.directory / f"home-{host}-{self._lives.get(number, 0)}"
+        flags = self._plan.flags(number, self._tasks)
+        self._nodes[number] = self._swarm.start(*flags, *more, host=host, home=home)
+        self._ever.add(number)
+
+    def _calm(self) -> None:
+        """The quiet at the end: nobody trains, what is on its way arrives."""
+        end = self._run.seconds + self._run.quiet
+        for node in self._nodes.values():
+            self._swarm.wait("an answer", lambda node=node: node.command("pause") or True, LEAVE, [node])
+        while (now := self._time()) < end:
+            self._progress(now / end)
+            time.sleep(min(1.0, end - now))
+
+    def _look(self, moment: float) -> None:
+        for number, node in self._nodes.items():
+            if not node.running:
+                raise SwarmError(f"node {number + 1} ended by itself\n{node.tail()}")
+        found = {number: node for number, node in self._nodes.items()}
+        states = []
+        for node in found.values():
+            try:
+                states.append(node.status())
+            except Unreachable:
+                continue  # it has only just been started
+        self.states = states
+        counters = {number: self._counters(number) for number in self._ever}
+        self.traffic = {
+            number: (sent - self._base[number][0], received - self._base[number][1])
+            for number, (sent, received) in counters.items()
+        }
+        self.looks.append(look(moment, states, list(self.traffic.values())))
+
+    def _counters(self, number: int) -> tuple[int, int]:
+        counted = self._lab.traffic(self._lab.nodes[number])
+        return counted.sent, counted.received
+
+    def _close(self) -> None:
+        daemons = [node.pid for node in self._nodes.values()]
+        families = [pid for daemon in daemons for pid in (daemon, *processes.descendants(daemon))]
+        self.costs = {
+            "memory": float(sum(map(processes.peak, families))),
+            "events": float(sum(state["driver"]["events"] for state in self.states)),
+            "cpu_per_node": sum(map(processes.cpu_seconds, daemons)) / max(1, len(daemons)),
+        }

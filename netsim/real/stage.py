@@ -1,0 +1,38 @@
+"""What makes a task of learnae one of a run: paced steps and a seeded split; the base of the classes in a run's file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from learnae.task import Shard
+from learnae.tasks.images import Batch, ImageTask
+
+
+class Staged(ImageTask):
+    """An image task whose steps are due at a fixed rate, as on a PC of that speed, however fast this machine is.
+
+    ``speed``: local steps per second. ``split``: seed of the split of the data, which daemons leave at 0.
+    """
+
+    speed: ClassVar[float]
+    split: ClassVar[int]
+    _due = 0.0
+
+    def batches(self, shard: Shard, seed: int) -> Iterator[Batch]:
+        """Batches of the shard in the run's split."""
+        return super().batches(replace(shard, seed=self.split), seed)
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """The task's, when it is due."""
+        now = time.monotonic()
+        # What was missed in a pause, or between two rounds, is not made up for; what a late wake-up cost is.
+        self._due = max(self._due, now - 1 / self.speed)
+        time.sleep(max(0.0, self._due - now))
+        self._due += 1 / self.speed
+        return super().loss(model, batch)
