@@ -4,20 +4,20 @@
 
     eth0 of a node (TAP) ──> this process, which waits ──> the node's port of the bridge (TAP), and back
 
-Frames pass in order and unchanged, each held back by the latency of its node's link and a random jitter, or lost. Imports
-nothing of the project: it starts in a moment. What to do comes as one line of JSON on standard input; when that ends,
-so does this process.
+Frames pass in order and unchanged, each held back by the latency of its node's link and a random jitter, or lost.
+Imports nothing of the project: it starts in a moment. What to do comes as one line of JSON on standard input; when that
+ends, so does this process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import heapq
+import io
 import json
 import os
 import random
 import select
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def carry(lines: Mapping[int, End]) -> None:
 
 def main() -> None:
     """Entry point of the process."""
-    order = json.loads(sys.stdin.buffer.raw.readline())
+    order = json.loads(io.FileIO(STOP, closefd=False).readline())
     lines = ends(order["cables"], order["seed"])
     for descriptor in lines:
         os.set_blocking(descriptor, False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,10 @@ START_EACH = 15.0  # so many more for each: torch is imported once for each
 LEAVE = 30.0  # seconds that a daemon has to say goodbye
 
 Progress = Callable[[float], None]
-"""Called with the part of the run that is over, 0 to 1."""
 
 
-def run(name: str, scenario: Scenario, seed: int, progress: Progress | None = None) -> Result:
-    """Run a scenario with real daemons, in real time.
-
-    The clock starts when all nodes that are there from the start have become one swarm; bytes count from then on. A run
-    is not repeatable to the bit: the daemons make their own keys, and time is the machine's.
-
-    Args:
-        name: of the scenario, for the result.
-        scenario: what to run.
-        seed: of the data's split, the initial weights, and the links' jitter and loss.
-        progress: called about once a second.
-
-    Raises:
-        RealError: the scenario cannot be run with real daemons, or not on this machine, or a daemon failed.
-    """
+def run(name: str, scenario: Scenario, seed: int, progress: Progress) -> Result:
+    """See `netsim.real.run`."""
     began = time.monotonic()
     what = plan(scenario, seed)
     offers = kernel()
@@ -49,7 +36,7 @@ def run(name: str, scenario: Scenario, seed: int, progress: Progress | None = No
         SlowLab(what.links, offers, seed) as lab,
         Swarm(Path(directory), lab) as swarm,
     ):
-        course = Course(what, lab, swarm, progress or (lambda part: None))
+        course = Course(what, lab, swarm, progress)
         try:
             course.run()
         except SwarmError as error:
@@ -148,7 +135,7 @@ class Course:
         """The quiet at the end: nobody trains, what is on its way arrives."""
         end = self._run.seconds + self._run.quiet
         for node in self._nodes.values():
-            self._swarm.wait("an answer", lambda node=node: node.command("pause") or True, LEAVE, [node])
+            self._swarm.wait("an answer", partial(_told, node, "pause"), LEAVE, [node])
         while (now := self._time()) < end:
             self._progress(now / end)
             time.sleep(min(1.0, end - now))
@@ -157,9 +144,8 @@ class Course:
         for number, node in self._nodes.items():
             if not node.running:
                 raise SwarmError(f"node {number + 1} ended by itself\n{node.tail()}")
-        found = {number: node for number, node in self._nodes.items()}
         states = []
-        for node in found.values():
+        for node in self._nodes.values():
             try:
                 states.append(node.status())
             except Unreachable:
@@ -184,3 +170,8 @@ class Course:
             "events": float(sum(state["driver"]["events"] for state in self.states)),
             "cpu_per_node": sum(map(processes.cpu_seconds, daemons)) / max(1, len(daemons)),
         }
+
+
+def _told(node: Node, verb: str) -> bool:
+    node.command(verb)
+    return True

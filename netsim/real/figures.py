@@ -1,7 +1,7 @@
 """What real daemons say of themselves, as the looks and the summary that the simulator gives; used by `course`.
 
-Two figures cannot be had from outside: the distance of the replicas from each other (nan, or 0 where all are equal), and
-the staleness of the updates (nan).
+Two figures cannot be had from outside: the distance of the replicas from each other (nan, or 0 where all are equal),
+and the staleness of the updates (nan).
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def equal(states: Sequence[State]) -> bool:
     )
 
 
-def summary(
-    looks: Sequence[Look], states: Sequence[State], traffic: Mapping[int, tuple[int, int]]
-) -> dict[str, float]:
+def summary(looks: Sequence[Look], states: Sequence[State], traffic: Mapping[int, tuple[int, int]]) -> dict[str, float]:
     """The figures of the end, as `netsim.result.Result` names them.
 
     Args:

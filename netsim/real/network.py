@@ -59,14 +59,15 @@ def kernel() -> Kernel:
     name = f"learnae-{os.getpid()}-0-tc"
 
     def offered(qdisc: str) -> bool:
-        done = subprocess.run(["tc", "-n", name, "qdisc", "add", "dev", "lo", "root", *qdisc.split()], capture_output=True)
-        subprocess.run(["tc", "-n", name, "qdisc", "del", "dev", "lo", "root"], capture_output=True)
-        return done.returncode == 0
+        argv = ["tc", "-n", name, "qdisc", "replace", "dev", "lo", "root", *qdisc.split()]
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
     try:
         subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
         ip_batch(name, ["link set lo up"])
-        return Kernel(offered(f"tbf rate 1mbit burst {LEAST} limit {LEAST}"), offered("netem delay 1ms"), _has_tap(name))
+        return Kernel(
+            offered(f"tbf rate 1mbit burst {LEAST} limit {LEAST}"), offered("netem delay 1ms"), _has_tap(name)
+        )
     finally:
         subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 

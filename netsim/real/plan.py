@@ -85,7 +85,14 @@ class Plan:
         """
         work = self.scenario.workload
         flags = ["--topic", "netsim", "--task", f"{tasks}:Node{node + 1}"]
-        flags += ["--shard", f"{node % self.shards + 1}/{self.shards}", "--seed", str(self.seed), "--torch-threads", "1"]
+        flags += [
+            "--shard",
+            f"{node % self.shards + 1}/{self.shards}",
+            "--seed",
+            str(self.seed),
+            "--torch-threads",
+            "1",
+        ]
         flags += ["--skew", f"{work.alpha:g}"] if work.alpha is not None else []
         flags += ["--data", str(Path(work.data).resolve())] if work.data is not None else []
         return tuple(flags)
@@ -118,9 +125,9 @@ def refusals(scenario: Scenario) -> Iterator[str]:
     """What of a scenario cannot be done with real daemons, each with its key and the reason."""
     run, work = scenario.run, scenario.workload
     if run.engine != "ledger":
-        yield f"run.engine {run.engine!r} is a baseline that lives in the simulator; daemons have \"ledger\""
+        yield f'run.engine {run.engine!r} is a baseline that lives in the simulator; daemons have "ledger"'
     if work.kind != "images":
-        yield f"workload.kind {work.kind!r} has no task of learnae: use \"images\""
+        yield f'workload.kind {work.kind!r} has no task of learnae: use "images"'
     elif work.task not in BUILT_IN:
         yield f"workload.task {work.task!r} is none of {', '.join(BUILT_IN)}"
     for key in ("settings", "codec"):
@@ -138,7 +145,7 @@ def refusals(scenario: Scenario) -> Iterator[str]:
         yield from (f"nodes.{number}.{reason}" for reason in _refused(group))
     for number, happening in enumerate(scenario.happenings):
         if happening.what == "clock":
-            yield f"happenings.{number}.what \"clock\": all daemons have this machine's clock"
+            yield f'happenings.{number}.what "clock": all daemons have this machine\'s clock'
 
 
 def _refused(group: Nodes) -> Iterator[str]:
@@ -149,7 +156,7 @@ def _refused(group: Nodes) -> Iterator[str]:
     if group.uptime.kind != "always":
         yield f"uptime.kind {group.uptime.kind!r}: use happenings"
     if link(group).nat != "open":
-        yield f"link.nat {link(group).nat!r}: the namespaces have no router; use \"open\""
+        yield f'link.nat {link(group).nat!r}: the namespaces have no router; use "open"'
     if link(group).loss > MOST_LOSS:
         yield f"link.loss {link(group).loss:g}: TCP stands still when it loses more than {MOST_LOSS:g} of its frames"
 

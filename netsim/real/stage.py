@@ -1,17 +1,18 @@
-"""What makes a task of learnae one of a run: paced steps and a seeded split; the base of the classes in a run's file."""
+"""What makes a task of learnae one of a run: paced steps, a seeded split; base of the classes in a run's file."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar
 
 from learnae.task import Shard
 from learnae.tasks.images import Batch, ImageTask
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class Staged(ImageTask):
