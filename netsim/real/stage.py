@@ -31,9 +31,8 @@ class Staged(ImageTask):
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """The task's, when it is due."""
-        now = time.monotonic()
-        # What was missed in a pause, or between two rounds, is not made up for; what a late wake-up cost is.
-        self._due = max(self._due, now - 1 / self.speed)
+        now, step = time.monotonic(), 1 / self.speed
+        # A late wake-up is made up for; a pause, and the wait for the next slot, are not.
+        self._due = (self._due if now - self._due < step else now) + step
         time.sleep(max(0.0, self._due - now))
-        self._due += 1 / self.speed
         return super().loss(model, batch)
