@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 
 from netsim.errors import RealError
-from netsim.result import Result
+from netsim.result import Look, Result
 from netsim.scenario import Scenario
 
 __all__ = ["run"]
 
 
-def run(name: str, scenario: Scenario, seed: int, progress: Callable[[float], None] | None = None) -> Result:
+def run(name: str, scenario: Scenario, seed: int, progress: Callable[[float, Look], None] | None = None) -> Result:
     """Run a scenario with real daemons, in real time.
 
     The clock starts when all nodes that are there from the start have become one swarm, and bytes count from then on:
@@ -23,7 +23,7 @@ def run(name: str, scenario: Scenario, seed: int, progress: Callable[[float], No
         name: of the scenario, for the result.
         scenario: what to run.
         seed: of the data's split, the initial weights, the nodes' speeds, and the links' jitter and loss.
-        progress: called about once a second with the part of the run that is over, 0 to 1.
+        progress: told, at every look, which part of the run is over (0 to 1) and what was seen.
 
     Raises:
         RealError: the scenario cannot be run with real daemons, or not on this machine, or a daemon failed.
@@ -34,4 +34,4 @@ def run(name: str, scenario: Scenario, seed: int, progress: Callable[[float], No
         )
     from netsim.real import course  # it needs what only Linux has
 
-    return course.run(name, scenario, seed, progress or (lambda part: None))
+    return course.run(name, scenario, seed, progress or (lambda part, look: None))

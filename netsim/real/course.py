@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from netsim.daemons import Node, Swarm, SwarmError, Unreachable
 from netsim.errors import RealError
 from netsim.real.figures import look, summary
 from netsim.real.network import SlowLab, check, kernel
-from netsim.real.plan import Plan, Step, plan
+from netsim.real.plan import Plan, plan
+from netsim.real.presence import Step
 from netsim.result import Look, Result, digest
 from netsim.scenario import Scenario
 
@@ -22,7 +24,7 @@ START = 60.0  # seconds that the daemons have to become one swarm, and
 START_EACH = 15.0  # so many more for each: torch is imported once for each
 LEAVE = 30.0  # seconds that a daemon has to say goodbye
 
-Progress = Callable[[float], None]
+Progress = Callable[[float, Look], None]
 
 
 def run(name: str, scenario: Scenario, seed: int, progress: Progress) -> Result:
@@ -76,25 +78,23 @@ class Course:
         """All of it. Raises SwarmError if a daemon fails."""
         self._gather()
         steps = list(self._plan.steps)
-        moment = self._run.evaluate
-        while (now := self._time()) < self._run.seconds:
+        every, end = self._run.evaluate, self._run.seconds
+        moments = [number * every for number in range(1, math.ceil(end / every))]
+        while (now := self._time()) < end:
             if steps and steps[0].at <= now:
                 self._do(steps.pop(0))
-            elif moment <= now:
-                self._look(moment)
-                moment += self._run.evaluate
+            elif moments and moments[0] <= now:
+                self._look(moments.pop(0))
             else:
-                self._progress(now / (self._run.seconds + self._run.quiet))
-                self._sleep(min(1.0, moment - now, *(step.at - now for step in steps[:1])))
-        self._calm()
-        self._look(self._run.seconds + self._run.quiet)
+                time.sleep(max(0.0, min([end, *moments[:1], *(step.at for step in steps[:1])]) - now))
+        self._look(end)
+        if self._run.quiet:
+            self._calm()
+            self._look(end + self._run.quiet)
         self._close()
 
     def _time(self) -> float:
         return time.monotonic() - self._began
-
-    def _sleep(self, seconds: float) -> None:
-        time.sleep(max(0.0, min(seconds, self._run.seconds - self._time())))
 
     def _gather(self) -> None:
         """Make those that are there from the start one swarm, and let them go at the same moment."""
@@ -102,6 +102,8 @@ class Course:
             self._start(number, "--paused")
         self._swarm.wait_together(START + START_EACH * len(self._nodes))
         self._swarm.wait_ready(START_EACH * len(self._nodes))
+        slot = float(self._swarm.nodes[0].status()["slot_seconds"])
+        time.sleep(slot - time.time() % slot)  # a run begins with a slot
         self._base = {number: self._counters(number) for number in range(len(self._plan.links))}
         self._began = time.monotonic()
         self._swarm.resume()
@@ -132,13 +134,11 @@ class Course:
         self._ever.add(number)
 
     def _calm(self) -> None:
-        """The quiet at the end: nobody trains, what is on its way arrives."""
-        end = self._run.seconds + self._run.quiet
+        """The quiet at the end: nobody trains, the network is whole, what is on its way arrives."""
+        self._lab.heal()
         for node in self._nodes.values():
             self._swarm.wait("an answer", partial(_told, node, "pause"), LEAVE, [node])
-        while (now := self._time()) < end:
-            self._progress(now / end)
-            time.sleep(min(1.0, end - now))
+        time.sleep(max(0.0, self._run.seconds + self._run.quiet - self._time()))
 
     def _look(self, moment: float) -> None:
         for number, node in self._nodes.items():
@@ -156,7 +156,9 @@ class Course:
             number: (sent - self._base[number][0], received - self._base[number][1])
             for number, (sent, received) in counters.items()
         }
-        self.looks.append(look(moment, states, list(self.traffic.values())))
+        seen = look(moment, states, list(self.traffic.values()))
+        self.looks.append(seen)
+        self._progress(moment / (self._run.seconds + self._run.quiet), seen)
 
     def _counters(self, number: int) -> tuple[int, int]:
         counted = self._lab.traffic(self._lab.nodes[number])

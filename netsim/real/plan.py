@@ -5,37 +5,24 @@ Pure: nothing is started here, and what cannot be done for real is refused here,
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from learnae.errors import ConfigError
 from learnae.rules import Rules
 from learnae.tasks import BUILT_IN
 from netsim.errors import RealError
-from netsim.scenario import Happening, Link, Nodes, Scenario
+from netsim.real.presence import Place, Step, timeline
+from netsim.scenario import Link, Nodes, Scenario
+from netsim.sim.links import PRESETS
 
 MOST = 32
 """Daemons: each takes about 350 MB and its part of the processor."""
 MOST_LOSS = 0.1
 """Part of the frames: with more, TCP stands still."""
-
-What = Literal["start", "crash", "leave", "partition", "heal"]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Something that is done to nodes (numbers from 0) at a second of the run."""
-
-    at: float
-    what: What
-    nodes: tuple[int, ...] = ()
-    fresh: bool = False
-    """They come as new nodes, without the disks of those before."""
-
+SEEDS = 100_003
+"""Between the seeds of two runs: each node has one of its own in between."""
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -67,7 +54,6 @@ class Plan:
             "",
             f"class Run(Staged, {name}):",
             f"    split = {self.seed}",
-            f"    seed = {self.seed}",
         ]
         lines += [f"    slot_seconds = {work.slot_seconds!r}"] * (work.slot_seconds is not None)
         lines += [f"    round_steps = {work.round_steps!r}"] * (work.round_steps is not None)
@@ -89,7 +75,7 @@ class Plan:
             "--shard",
             f"{node % self.shards + 1}/{self.shards}",
             "--seed",
-            str(self.seed),
+            str(self.seed * SEEDS + node),
             "--torch-threads",
             "1",
         ]
@@ -106,17 +92,19 @@ def plan(scenario: Scenario, seed: int) -> Plan:
     """
     if found := list(refusals(scenario)):
         raise RealError("real daemons cannot run this scenario: " + "; ".join(found))
-    places = [group for group in scenario.nodes for _ in range(group.count)]
-    first = tuple(number for number, group in enumerate(places) if group.joins == 0)
-    steps = [Step(group.joins, "start", (number,)) for number, group in enumerate(places) if group.joins > 0]
-    steps += _happenings(scenario.happenings, len(places))
+    groups = [group for group in scenario.nodes for _ in range(group.count)]
+    places = [Place(number, group, seed) for number, group in enumerate(groups)]
+    steps = timeline(places, scenario.happenings, scenario.run.seconds)
+    first = tuple(step.nodes[0] for step in steps if step.what == "start" and step.at == 0)
+    if not first:
+        raise RealError("real daemons cannot run this scenario: nobody is there from the start, see nodes.N.joins")
     return Plan(
         scenario=scenario,
         seed=seed,
-        links=tuple(link(group) for group in places),
-        speeds=tuple(_speed(group, seed, number) for number, group in enumerate(places)),
-        shards=scenario.workload.shards or len(first),
-        steps=tuple(sorted((step for step in steps if step.at < scenario.run.seconds), key=lambda step: step.at)),
+        links=tuple(link(group) for group in groups),
+        speeds=tuple(place.speed for place in places),
+        shards=scenario.workload.shards or sum(group.joins == 0 for group in groups),
+        steps=tuple(step for step in steps if step.at > 0 or step.what != "start"),
         first=first,
     )
 
@@ -139,8 +127,6 @@ def refusals(scenario: Scenario) -> Iterator[str]:
         yield f"rules are wrong: {error}"
     if (count := sum(group.count for group in scenario.nodes)) > MOST:
         yield f"nodes.count: {count} daemons are too many for one machine, which takes up to {MOST}"
-    if all(group.joins > 0 for group in scenario.nodes):
-        yield "nodes.joins: at least one group must be there from the start, with 0"
     for number, group in enumerate(scenario.nodes):
         yield from (f"nodes.{number}.{reason}" for reason in _refused(group))
     for number, happening in enumerate(scenario.happenings):
@@ -161,14 +147,6 @@ def _refused(group: Nodes) -> Iterator[str]:
         yield f"link.loss {link(group).loss:g}: TCP stands still when it loses more than {MOST_LOSS:g} of its frames"
 
 
-PRESETS = {
-    "lan": Link(latency=0.0002, up=125e6, down=125e6),
-    "home": Link(),
-    "fibre": Link(latency=0.005, up=12.5e6, down=62.5e6),
-    "mobile": Link(latency=0.04, jitter=0.02, up=0.6e6, down=2.5e6),
-}
-
-
 def link(group: Nodes) -> Link:
     """The link of a group's nodes."""
     return group.link if isinstance(group.link, Link) else PRESETS[group.link]
@@ -178,24 +156,3 @@ def rules(scenario: Scenario) -> Rules:
     """Of the run. Raises ConfigError or TypeError if they are wrong."""
     whole = ("cut_slots", "window", "staleness")
     return Rules(**{key: int(value) if key in whole else value for key, value in scenario.rules.items()})  # type: ignore[arg-type]
-
-
-def _speed(group: Nodes, seed: int, number: int) -> float:
-    return group.speed * math.exp(random.Random(f"{seed} speed {number}").gauss(0.0, group.speed_spread))
-
-
-def _happenings(happenings: tuple[Happening, ...], count: int) -> Iterator[Step]:
-    gone: set[int] = set()
-    for happening in sorted(happenings, key=lambda happening: happening.at):
-        part = set(range(round(happening.part * count)))
-        match happening.what:
-            case "partition":
-                yield Step(happening.at, "partition", tuple(sorted(part)))
-            case "heal":
-                yield Step(happening.at, "heal")
-            case "crash" | "leave" as what:
-                yield Step(happening.at, what, tuple(sorted(part - gone)))
-                gone |= part
-            case "restart":
-                yield Step(happening.at, "start", tuple(sorted(gone)))
-                gone = set()

@@ -10,7 +10,8 @@ from learnae.rules import Rules
 from learnae.task import Shard, load_task
 from netsim import scenario
 from netsim.errors import RealError
-from netsim.real.plan import MOST, Step, plan, refusals
+from netsim.real.plan import MOST, plan, refusals
+from netsim.real.presence import Step
 from netsim.real.stage import Staged
 
 GROUP = {"count": 4, "link": "lan", "speed": 50.0}
@@ -25,7 +26,7 @@ def test_each_node_is_told_its_shard_and_its_task() -> None:
     what = plan(table(workload={"alpha": 0.3}), seed=7)
     flags = what.flags(2, Path("/run/tasks.py"))
     assert " ".join(flags) == (
-        "--topic netsim --task /run/tasks.py:Node3 --shard 3/4 --seed 7 --torch-threads 1 --skew 0.3"
+        "--topic netsim --task /run/tasks.py:Node3 --shard 3/4 --seed 700023 --torch-threads 1 --skew 0.3"
     )
 
 
@@ -48,7 +49,7 @@ def test_the_task_file_holds_paced_tasks_that_differ_from_the_built_in_one_as_th
     assert (one.speed, other.speed) == (30.0, 3.0)
     assert one.name == "digits"
     assert (one.slot_seconds, one.round_steps, one.rules) == (4.0, 11, Rules(cut_slots=3, clip=1.5))
-    assert (one.seed, one.split) == (5, 5)
+    assert (one.seed, one.split) == (0, 5)
 
 
 def test_without_values_of_its_own_the_task_file_keeps_those_of_the_task(tmp_path: Path) -> None:
@@ -80,8 +81,8 @@ def test_happenings_become_steps_in_the_order_of_time() -> None:
         {"at": 30.0, "what": "restart"},
         {"at": 10.0, "what": "partition", "part": 0.5},
         {"at": 15.0, "what": "heal"},
-        {"at": 20.0, "what": "crash", "part": 0.25},
-        {"at": 25.0, "what": "leave", "part": 0.5},
+        {"at": 20.0, "what": "crash", "part": 0.2},
+        {"at": 25.0, "what": "leave", "part": 0.4},
         {"at": 70.0, "what": "crash"},
     ]
     late = {"count": 1, "joins": 12.0}
@@ -93,7 +94,8 @@ def test_happenings_become_steps_in_the_order_of_time() -> None:
         Step(15.0, "heal"),
         Step(20.0, "crash", (0,)),
         Step(25.0, "leave", (1,)),
-        Step(30.0, "start", (0, 1)),
+        Step(30.0, "start", (0,)),
+        Step(30.0, "start", (1,)),
     )
 
 
@@ -131,3 +133,25 @@ def test_speeds_are_spread_alike_for_the_same_seed() -> None:
     one, again, other = (plan(table(nodes=wide), seed).speeds for seed in (1, 1, 2))
     assert one == again != other
     assert len(set(one)) == 8
+
+
+CHURN = {"kind": "exponential", "mean": 20.0, "away": 5.0, "goodbye": 0.5, "replaced": 0.5}
+
+
+def test_comings_and_goings_are_those_that_the_simulator_draws() -> None:
+    steps = plan(table(nodes=[{**GROUP, "uptime": CHURN}], run={"seconds": 600.0}), seed=3).steps
+    assert steps == plan(table(nodes=[{**GROUP, "uptime": CHURN}], run={"seconds": 600.0}), seed=3).steps
+    assert {step.what for step in steps} == {"start", "leave", "crash"}
+    assert any(step.fresh for step in steps)
+    for number in range(4):
+        own = [step.what == "start" for step in steps if step.nodes == (number,)]
+        assert own == [index % 2 == 1 for index in range(len(own))]  # it goes, it comes, it goes ...
+        first = next(step for step in steps if step.nodes == (number,))
+        place = Agenda(3).stream(f"place {number} 0")
+        assert first.at == Presence(Uptime(**CHURN), place).stay(0.0) or place.random() < 0
+
+
+def test_who_was_felled_by_hand_comes_back_by_hand_only() -> None:
+    happenings = [{"at": 1.0, "what": "crash", "part": 1.0}]
+    steps = plan(table(nodes=[{**GROUP, "uptime": CHURN}], run={"seconds": 600.0}, happenings=happenings), 3).steps
+    assert [step.what for step in steps] == ["crash"] * 4

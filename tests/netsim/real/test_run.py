@@ -21,7 +21,7 @@ SCENARIO = {
         {"at": 4.0, "what": "partition", "part": 0.34},
         {"at": 6.0, "what": "heal"},
         {"at": 7.0, "what": "crash", "part": 0.34},
-        {"at": 7.5, "what": "restart"},
+        {"at": 7.5, "what": "restart", "part": 0.34},
     ],
 }
 
@@ -38,9 +38,9 @@ def test_daemons_do_what_the_scenario_says() -> None:
         pytest.skip(str(error))
     before = namespaces()
     done: list[float] = []
-    result = real.run("a test", msgspec.convert(SCENARIO, Scenario), 0, done.append)
+    result = real.run("a test", msgspec.convert(SCENARIO, Scenario), 0, lambda part, look: done.append(part))
     assert result.kind == "real"
-    assert [look.time for look in result.looks] == [4.0, 8.0, 16.0]
+    assert [look.time for look in result.looks] == [4.0, 8.0, 12.0, 16.0]
     assert result.looks[-1].live == 3
     assert result.summary["identical"] == 1.0
     assert result.summary["accuracy"] > 0.5
