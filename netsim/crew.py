@@ -5,7 +5,7 @@ A crew stands for the trainer processes of all nodes, so that it can do the loca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,3 +77,25 @@ class Crew(Protocol):
 
     def scores(self, trainers: Sequence[Trainer]) -> list[Score]:
         """Of the averaged weights of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An update of another node as an attacker has heard it: its payload, the norm that it claims, and its slot."""
+
+    payload: Payload
+    norm: float
+    slot: int
+
+
+class Attack(Protocol):
+    """What a node does instead of being honest; `netsim.attacks.named` gives the one that a scenario names.
+
+    Each attacking node has one of its own.
+    """
+
+    def round(self, trainer: Trainer, done: Round, heard: Sequence[Heard], share: float) -> Round | None:
+        """What it hands in instead of its honest round, given what it has heard since its last one; None: nothing."""
+
+    def publish(self, author: bytes, sign: Callable[[bytes], bytes], envelope: bytes) -> Sequence[bytes]:
+        """The envelopes that it announces instead of the one of its update."""

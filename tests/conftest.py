@@ -21,7 +21,13 @@ def _no_lab() -> str | None:
     return unavailable()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Else xdist starts the files with few tests last, which are the ones that take longest.
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "system" not in item.path.parts and item.path.name != "test_schedules.py")
     for item in items:
         if item.get_closest_marker("netns") and (reason := _no_lab()):
             item.add_marker(pytest.mark.skip(reason=reason))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatchmethod
+from typing import Protocol, TypeVar
 
 from learnae.cid import names, raw_cid
 from learnae.coordinator import events
@@ -30,7 +31,9 @@ from learnae.errors import WireError
 from learnae.genesis import Genesis
 from learnae.ledger import Entry, Ledger, LedgerStatistics, Refusal
 from learnae.peer import short
-from learnae.wire import MAX_INLINE, Heartbeat, Part, Update, open_envelope, seal
+from learnae.wire import MAX_INLINE, Heartbeat, Message, Part, Signed, Update, open_envelope, seal
+
+M = TypeVar("M", bound=Message)
 
 _GLANCE = 0.1
 """Messages may come in hundreds a second: what follows is looked at no more often than this, in seconds."""
@@ -59,6 +62,12 @@ class CoordinatorStatistics:
     adoption: AdoptionStatistics
 
 
+class Opener(Protocol):
+    """What opens envelopes, as `learnae.wire.open_envelope` does."""
+
+    def __call__(self, kind: type[M], data: bytes) -> Signed[M]: ...
+
+
 class Coordinator:
     """One node's part in the swarm, with engine `ledger`.
 
@@ -68,6 +77,7 @@ class Coordinator:
         topic: the name under which the swarm's nodes meet.
         settings: time constants.
         paused: start without training.
+        open_envelope: opens what others have signed; the simulator gives one that opens each envelope once for all.
     """
 
     def __init__(
@@ -78,11 +88,13 @@ class Coordinator:
         settings: Settings | None = None,
         *,
         paused: bool = False,
+        open_envelope: Opener = open_envelope,
     ) -> None:
         settings = settings or Settings()
         self.author = author
         self.topic = topic
         self._sign = sign
+        self._open = open_envelope
         self._settings = settings
         self._heart = Heart(author, sign, settings)
         self._steering = Steering(paused=paused)
@@ -116,6 +128,11 @@ class Coordinator:
     def refused(self) -> Counter[Refusal]:
         """What was not admitted, by reason."""
         return self._memory.refused
+
+    @property
+    def next_heartbeat(self) -> float:
+        """When the next heartbeat is due, by the own clock."""
+        return self._heart.next
 
     def members(self, now: float) -> list[Peer]:
         """The other live nodes of this swarm."""
@@ -215,7 +232,7 @@ class Coordinator:
             parts=() if inline else tuple(Part(c, len(p)) for c, p in zip(blocks, event.parts, strict=True)),
         )
         envelope = seal(update, self._sign, self.author)
-        signed = open_envelope(Update, envelope)
+        signed = self._open(Update, envelope)
         self._memory.last_seq = update.seq
         entry = Entry.of(signed)
         if not self._memory.ledger.is_fresh(entry):
@@ -278,7 +295,7 @@ class Coordinator:
         if self._memory.ledger is None:
             return []
         try:
-            signed = open_envelope(Update, event.envelope)
+            signed = self._open(Update, event.envelope)
         except WireError as error:
             return self._intake.malformed(error)
         return self._intake.admit(signed, event.source, now)
@@ -286,7 +303,7 @@ class Coordinator:
     @_on.register
     def _(self, event: events.HeartbeatHeard, now: float) -> list[Action]:
         try:
-            signed = open_envelope(Heartbeat, event.envelope)
+            signed = self._open(Heartbeat, event.envelope)
         except WireError as error:
             return self._intake.malformed(error)
         if signed.author == self.author:

@@ -36,18 +36,19 @@ class Heart:
         self._author = author
         self._sign = sign
         self._settings = settings
-        self._next = 0.0
+        self.next = 0.0
+        """When to beat again."""
         self._said = ""
         self._time = 0.0
 
     def shift(self, gap: float) -> None:
         """The clock has jumped by so many seconds."""
-        self._next += gap
+        self.next += gap
         self.last_update += gap
 
     def hurry(self, now: float) -> None:
         """Somebody has come who should hear of us soon."""
-        self._next = min(self._next, now + _HURRY)
+        self.next = min(self.next, now + _HURRY)
 
     def due(self, state: str, now: float) -> bool:
         """Whether to beat now.
@@ -55,15 +56,15 @@ class Heart:
         While updates are coming in, our digest is one that nobody else has: we wait until they have, but not for long.
         """
         quiet = now - self.last_update >= self._settings.repair_grace
-        late = now >= self._next + self._settings.heartbeat / 2
-        return state != self._said or (now >= self._next and (quiet or late))
+        late = now >= self.next + self._settings.heartbeat / 2
+        return state != self._said or (now >= self.next and (quiet or late))
 
     def beat(
         self, state: str, genesis: Genesis | None, ledger: Ledger | None, cuts: Cuts, now: float
     ) -> PublishHeartbeat:
         """The heartbeat to publish now."""
         self._said = state
-        self._next = now + self._settings.heartbeat
+        self.next = now + self._settings.heartbeat
         # Others ignore a heartbeat that is not newer than the last one: ours ascend even when the clock is set back.
         self._time = max(float(now), self._time + _MILLISECOND)
         message = Heartbeat(

@@ -40,7 +40,7 @@ def test_a_killed_daemon_goes_on_where_it_was(swarm: Swarm) -> None:
     before = node.status()
     node.kill()
     again = start_local(swarm, name="again")
-    swarm.wait_ready(20)
+    swarm.wait_ready(40)
     after = again.status()
     assert after["peer"] == before["peer"]
     assert after["ledger"]["updates"] >= before["ledger"]["updates"]

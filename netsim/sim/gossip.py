@@ -1,0 +1,165 @@
+"""How announcements spread through a swarm, as gossipsub does it; used by the nodes.
+
+Up to `EXACT` nodes every copy is followed: a node passes a message on to its neighbours in the mesh, one copy after the
+other on its uplink, and copies that come a second time are counted and dropped. In larger swarms a message reaches one
+node, its `degree` neighbours, the neighbours of these and so on in steps of equal length, in an order drawn anew when
+the membership has changed: what a random mesh does on average. Copies and their bytes are counted as in the small one,
+queues and the differences between lines are left out, and a node misses a message if all its copies are lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+from collections.abc import Callable
+
+from learnae.coordinator import events
+from netsim.sim import links
+from netsim.sim.network import Member, Network
+
+EXACT = 100
+HOP = 0.002
+"""Seconds that a node takes to check a message and pass it on."""
+
+Kind = Callable[[bytes, bytes], events.Event]
+
+
+class Gossip:
+    """Spreads messages over the connections of a network.
+
+    Args:
+        network: who is there and connected.
+        degree: to how many neighbours a node passes on what it hears.
+    """
+
+    def __init__(self, network: Network, degree: int) -> None:
+        self.copies = 0
+        """Sent so far."""
+        self.published = 0
+        self._network = network
+        self._degree = degree
+        self._draw = network.agenda.stream("mesh")
+        self._mesh: dict[int, dict[int, None]] = {}
+        self._seen = -1
+        self._crowd: list[Member] = []
+        self._hop = 0.0
+        self._missed = 0.0
+
+    def publish(self, author: Member, kind: Kind, envelope: bytes) -> None:
+        """Announce something to everybody who can be reached."""
+        self.published += 1
+        weight = links.framed(len(envelope) + links.GOSSIP)
+        if len(self._network.online) > EXACT:
+            self._spread(author, kind, envelope, weight)
+        else:
+            self._flood(author, kind, envelope, weight)
+
+    # --- copy by copy
+
+    def _flood(self, author: Member, kind: Kind, envelope: bytes, weight: int) -> None:
+        network = self._network
+        mesh = self._current_mesh()
+        online, agenda = network.online, network.agenda
+        reached = {author.place}
+        coming: list[tuple[float, int, int, int]] = []
+        self._pass_on(mesh, author.place, author.place, agenda.now, weight, coming)
+        while coming:
+            time, _, place, source = heapq.heappop(coming)
+            if place in reached:
+                continue
+            reached.add(place)
+            event = kind(envelope, online[source].author)
+            agenda.at(time, self._deliver, online[place], author.place, event)
+            self._pass_on(mesh, place, source, time + HOP, weight, coming)
+
+    def _pass_on(
+        self,
+        mesh: dict[int, dict[int, None]],
+        place: int,
+        source: int,
+        time: float,
+        weight: int,
+        coming: list[tuple[float, int, int, int]],
+    ) -> None:
+        network = self._network
+        line, lines = network.lines[place], network.lines
+        for other in mesh.get(place, ()):
+            if other == source:
+                continue
+            self.copies += 1
+            arrival = links.carry(line, lines[other], weight, time, lossless=network.lossless)
+            if arrival is None:
+                network.lost += weight
+            else:
+                heapq.heappush(coming, (arrival, self.copies, other, place))
+
+    def _deliver(self, node: Member, origin: int, event: events.Event) -> None:
+        if not node.gone and self._network.together(origin, node.place):
+            node.handle(event)
+
+    def _current_mesh(self) -> dict[int, dict[int, None]]:
+        """Drop what is no longer connected, and fill up who has too few neighbours, as gossipsub does every second."""
+        network, mesh, degree = self._network, self._mesh, self._degree
+        if self._seen == network.changes:
+            return mesh
+        self._seen = network.changes
+        for place in [place for place in mesh if place not in network.peers]:
+            del mesh[place]
+        for place, peers in network.peers.items():
+            mine = mesh.setdefault(place, {})
+            for other in [other for other in mine if other not in peers]:
+                del mine[other]
+        for place, peers in network.peers.items():
+            mine = mesh[place]
+            rest = [other for other in peers if other not in mine]
+            self._draw.shuffle(rest)
+            rest.sort(key=lambda other: len(mesh[other]) >= degree)
+            for other in rest[: max(0, degree - len(mine))]:
+                # Who has enough takes in only those who would have none.
+                if len(mesh[other]) < degree or len(mine) < degree // 2:
+                    mine[other] = mesh[other][place] = None
+        return mesh
+
+    # --- on average
+
+    def _spread(self, author: Member, kind: Kind, envelope: bytes, weight: int) -> None:
+        network, degree = self._network, self._degree
+        crowd = self._current_crowd()
+        count = len(crowd)
+        copies = count * (degree - 1) + 1
+        self.copies += copies
+        lost = 0.0 if network.lossless else self._missed
+        for node in crowd:
+            line = network.lines[node.place]
+            line.sent += weight * (degree - 1)
+            line.received += weight * (degree - 1) * (1.0 - lost)
+        network.lost += weight * (degree - 1) * lost * count
+        network.lines[author.place].sent += weight
+        network.lines[crowd[0].place].received += weight
+        event = kind(envelope, author.author)
+        step = self._hop + degree / 2 * weight / network.lines[author.place].link.up
+        start, size, level = self._draw.randrange(count), degree, 1
+        done = 0
+        while done < count:
+            batch = [crowd[(start + i) % count] for i in range(done, min(done + size, count))]
+            network.agenda.after(level * step, self._deliver_all, batch, author, event, lost ** (degree - 1))
+            done, size, level = done + size, size * (degree - 1), level + 1
+
+    def _deliver_all(self, batch: list[Member], author: Member, event: events.Event, missed: float) -> None:
+        network, origin = self._network, author.place
+        for node in batch:
+            if node.gone or node is author or not network.together(origin, node.place):
+                continue
+            if not missed or self._draw.random() >= missed:
+                node.handle(event)
+
+    def _current_crowd(self) -> list[Member]:
+        network = self._network
+        if self._seen != network.changes:
+            self._seen = network.changes
+            self._crowd = list(network.online.values())
+            self._draw.shuffle(self._crowd)
+            found = [network.lines[node.place].link for node in self._crowd]
+            self._hop = HOP + 2 * statistics.fmean(link.latency + link.jitter for link in found)
+            self._missed = 1.0 - statistics.fmean(1.0 - link.loss for link in found) ** 2
+        return self._crowd

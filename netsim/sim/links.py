@@ -1,0 +1,92 @@
+"""Lines to the Internet: latency, queues, loss, and what messages weigh on them; used by gossip and exchanges.
+
+Bytes are counted as the daemon counts its own: those of the TCP connections, encryption and multiplexing included, IP
+headers not. A message is queued behind what its sender's uplink and its receiver's downlink still have to carry.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from netsim.scenario import Link
+
+PRESETS: Final = {
+    "lan": Link(latency=0.0003, jitter=0.0002, up=117e6, down=117e6),
+    "fibre": Link(latency=0.005, jitter=0.001, up=12.5e6, down=31e6),
+    "home": Link(latency=0.015, jitter=0.003, up=1.25e6, down=6.25e6, nat="cone"),
+    "mobile": Link(latency=0.04, jitter=0.02, up=0.6e6, down=2.5e6, loss=0.005, nat="symmetric"),
+}
+
+NOISE: Final = 18
+"""Bytes that encryption adds to a frame: its length and its tag."""
+YAMUX: Final = 12
+"""Bytes of the multiplexer's header."""
+LARGEST_FRAME: Final = 65_519
+GOSSIP: Final = 130
+"""Bytes of the RPC around a published message: topic, field tags, lengths."""
+STREAM: Final = 190
+"""Bytes that each side sends to open, negotiate and close a stream."""
+HANDSHAKE: Final = 1_400
+"""Bytes that each side sends to set up a connection: Noise, identify, subscriptions."""
+CONTROL: Final = 25.0
+"""Bytes a second that a node sends on each connection without anything to say: gossipsub's gossip about what it has,
+acknowledgements, pings."""
+
+
+def framed(size: int) -> int:
+    """What so many bytes of a stream weigh on the wire."""
+    return size + (NOISE + YAMUX) * -(-size // LARGEST_FRAME)
+
+
+class Line:
+    """One place's line, with what has gone over it.
+
+    Args:
+        link: what it can do.
+        draw: random numbers of its own.
+    """
+
+    __slots__ = ("_draw", "_down_free", "_up_free", "link", "received", "sent")
+
+    def __init__(self, link: Link, draw: random.Random) -> None:
+        self.link = link
+        self.sent = 0.0
+        self.received = 0.0
+        self._draw = draw
+        self._up_free = 0.0
+        self._down_free = 0.0
+
+    def loses(self) -> bool:
+        """Whether a message is lost on this line."""
+        return self.link.loss > 0 and self._draw.random() < self.link.loss
+
+    def delay(self) -> float:
+        """Seconds from here to the core of the network, or back, besides queues."""
+        jitter = self.link.jitter
+        return self.link.latency + (self._draw.expovariate(1.0 / jitter) if jitter else 0.0)
+
+    def send(self, now: float, size: int) -> float:
+        """Put so many bytes on the uplink; when the last of them has left."""
+        self.sent += size
+        self._up_free = max(now, self._up_free) + size / self.link.up
+        return self._up_free
+
+    def receive(self, now: float, size: int) -> float:
+        """Take so many bytes from the downlink, the last of which gets there now; when they have all come."""
+        self.received += size
+        self._down_free = max(now - size / self.link.down, self._down_free) + size / self.link.down
+        return max(self._down_free, now)
+
+
+def carry(source: Line, target: Line, size: int, now: float, *, lossless: bool = False) -> float | None:
+    """Send bytes from one line to another; when they have come, or None if they are lost."""
+    left = source.send(now, size)
+    if not lossless and (source.loses() or target.loses()):
+        return None
+    return target.receive(left + source.delay() + target.delay(), size)
+
+
+def reach(one: Link, other: Link) -> bool:
+    """Whether a connection between these two can come about: one of them must let itself be dialled, or punch."""
+    return not (one.nat == other.nat == "symmetric")
