@@ -24,6 +24,7 @@ MOST_LOSS = 0.1
 SEEDS = 100_003
 """Between the seeds of two runs: each node has one of its own in between."""
 
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that a run with real daemons needs to know."""

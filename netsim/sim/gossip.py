@@ -35,8 +35,8 @@ class Gossip:
     def __init__(self, network: Network, degree: int) -> None:
         self.copies = 0
         """Sent so far."""
-        self.published = 0
         self._network = network
+        network.degree = degree
         self._degree = degree
         self._draw = network.agenda.stream("mesh")
         self._mesh: dict[int, dict[int, None]] = {}
@@ -47,8 +47,9 @@ class Gossip:
 
     def publish(self, author: Member, kind: Kind, envelope: bytes) -> None:
         """Announce something to everybody who can be reached."""
-        self.published += 1
-        weight = links.framed(len(envelope) + links.GOSSIP)
+        self._network.published += 1
+        topic = links.UPDATES_TOPIC if kind is events.UpdateHeard else links.PEERS_TOPIC
+        weight = links.framed(len(envelope) + links.GOSSIP + topic)
         if len(self._network.online) > EXACT:
             self._spread(author, kind, envelope, weight)
         else:
@@ -98,27 +99,35 @@ class Gossip:
             node.handle(event)
 
     def _current_mesh(self) -> dict[int, dict[int, None]]:
-        """Drop what is no longer connected, and fill up who has too few neighbours, as gossipsub does every second."""
+        """What gossipsub makes of it every second: who is new takes `degree` neighbours, who has fewer than one less
+        takes some more, who has more than one more drops some. Nobody minds how many the other has."""
         network, mesh, degree = self._network, self._mesh, self._degree
         if self._seen == network.changes:
             return mesh
         self._seen = network.changes
         for place in [place for place in mesh if place not in network.peers]:
             del mesh[place]
+        new = [place for place in network.peers if place not in mesh]
         for place, peers in network.peers.items():
             mine = mesh.setdefault(place, {})
             for other in [other for other in mine if other not in peers]:
                 del mine[other]
-        for place, peers in network.peers.items():
-            mine = mesh[place]
-            rest = [other for other in peers if other not in mine]
-            self._draw.shuffle(rest)
-            rest.sort(key=lambda other: len(mesh[other]) >= degree)
-            for other in rest[: max(0, degree - len(mine))]:
-                # Who has enough takes in only those who would have none.
-                if len(mesh[other]) < degree or len(mine) < degree // 2:
-                    mine[other] = mesh[other][place] = None
+        for place in new:
+            self._graft(place)
+        for place, mine in mesh.items():
+            if len(mine) > degree + 1:
+                for other in self._draw.sample(list(mine), len(mine) - degree):
+                    del mine[other], mesh[other][place]
+        for place, mine in mesh.items():
+            if len(mine) < degree - 1:
+                self._graft(place)
         return mesh
+
+    def _graft(self, place: int) -> None:
+        mesh, mine = self._mesh, self._mesh[place]
+        rest = [other for other in self._network.peers[place] if other not in mine]
+        for other in self._draw.sample(rest, max(0, min(self._degree - len(mine), len(rest)))):
+            mine[other] = mesh[other][place] = None
 
     # --- on average
 
@@ -129,10 +138,11 @@ class Gossip:
         copies = count * (degree - 1) + 1
         self.copies += copies
         lost = 0.0 if network.lossless else self._missed
+        back = links.acknowledged(weight)
         for node in crowd:
             line = network.lines[node.place]
-            line.sent += weight * (degree - 1)
-            line.received += weight * (degree - 1) * (1.0 - lost)
+            line.sent += (weight + back) * (degree - 1)
+            line.received += (weight * (1.0 - lost) + back) * (degree - 1)
         network.lost += weight * (degree - 1) * lost * count
         network.lines[author.place].sent += weight
         network.lines[crowd[0].place].received += weight
