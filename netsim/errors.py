@@ -4,7 +4,10 @@
 
     NetsimError
     ├── ScenarioError   a scenario is missing or wrong
-    └── RealError       a scenario cannot be run with real daemons, or not on this machine
+    ├── RealError       a scenario cannot be run with real daemons, or not on this machine
+    ├── ResultError     a file holds no result
+    ├── RunError        a run has ended without a result
+    └── MissingError    something is not installed, or not allowed here
 """
 
 from __future__ import annotations
@@ -20,3 +23,15 @@ class ScenarioError(NetsimError):
 
 class RealError(NetsimError):
     """A scenario cannot be run with real daemons, or not on this machine; says which key or what is missing."""
+
+
+class ResultError(NetsimError):
+    """A file holds no result of a run."""
+
+
+class RunError(NetsimError):
+    """A run has ended without a result."""
+
+
+class MissingError(NetsimError):
+    """Something that is needed is not installed on this machine, or not allowed to this user."""

@@ -1,14 +1,17 @@
-"""What a run was like: the same figures from the simulator, the baselines and real daemons; read by report and plots."""
+"""What a run was like: equal figures from the simulator, the baselines and real daemons; read by report and plots."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from netsim.errors import ResultError
 from netsim.scenario import Scenario
 
 
@@ -38,6 +41,9 @@ class Look:
     """Updates in a ledger."""
 
 
+_FLOATS = [field.name for field in fields(Look) if field.name != "live"]
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """A whole run."""
@@ -56,7 +62,7 @@ class Result:
     ``rounds`` (mean per node), ``staleness``, ``lost_accuracy`` (largest fall between two looks, in points) and
     ``refused.REASON``."""
     digest: str
-    """SHA-256 of everything above that follows from scenario and seed: equal on every machine and any number of jobs."""
+    """SHA-256 of all above that follows from scenario and seed: equal on every machine and any number of jobs."""
     costs: Mapping[str, float]
     """What the run itself took: ``seconds``, ``memory`` (peak, bytes), ``events``, ``cpu_per_node`` (seconds in the
     coordinators). Not part of the digest."""
@@ -73,6 +79,57 @@ class Result:
             "looks": [asdict(look) for look in self.looks],
             "scenario": msgspec.to_builtins(self.scenario),
         }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Result:
+        """What `to_json` gave, written to a file and read again (there a figure that is no number is null).
+
+        Raises:
+            ResultError: it is something else.
+        """
+        try:
+            return cls(
+                name=str(value["name"]),
+                scenario=msgspec.convert(value["scenario"], Scenario),
+                seed=int(value["seed"]),
+                kind=str(value["kind"]),
+                looks=tuple(
+                    Look(live=int(row["live"]), **{name: _number(row[name]) for name in _FLOATS})
+                    for row in value["looks"]
+                ),
+                summary={str(key): _number(figure) for key, figure in value["summary"].items()},
+                digest=str(value["digest"]),
+                costs={str(key): _number(figure) for key, figure in value["costs"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResultError(f"this is no result of netsim: {type(error).__name__}: {error}") from error
+
+
+def write(result: Result, path: Path) -> None:
+    """Write a result to a JSON file, as a whole or not at all."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(result.to_json()), indent=1) + b"\n")
+    unfinished.replace(path)
+
+
+def read(path: Path) -> Result:
+    """The result in a JSON file.
+
+    Raises:
+        ResultError: there is none.
+    """
+    try:
+        return Result.from_json(msgspec.json.decode(path.read_bytes()))
+    except OSError as error:
+        raise ResultError(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ResultError(f"{path} is no JSON file: {error}") from error
+    except ResultError as error:
+        raise ResultError(f"{path}: {error}") from error
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def digest(scenario: Scenario, seed: int, looks: tuple[Look, ...], summary: Mapping[str, float]) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from learnae.errors import ConfigError
+from learnae.rules import Rules
 from netsim.errors import ScenarioError
 
 SHIPPED = Path(__file__).parent / "scenarios"
@@ -171,7 +174,8 @@ class Scenario(_Table, frozen=True, kw_only=True):
     """Instead of the defaults of `learnae.codec.CodecSettings`."""
     expect: tuple[Expectation, ...] = ()
     small: dict[str, Any] = {}
-    """Changes, by dotted key, that make the version which tests run: ``"run.seconds" = 30``, ``"nodes.0.count" = 4``."""
+    """Changes, by dotted key, that make the version which tests run: ``"run.seconds" = 30``, ``"nodes.0.count" = 4``.
+    `load` applies them, and takes the bounds of the small version for `expect`, when it is asked for that one."""
 
 
 def names() -> list[str]:
@@ -190,21 +194,82 @@ def load(name: str, changes: Mapping[str, Any] | None = None, *, small: bool = F
     Raises:
         ScenarioError: there is no such scenario, or a key or a value in it is wrong.
     """
+    text = source(name)
+    table = tomllib.loads(text)
+    change(table, changes or {}, small=small)
+    try:
+        scenario = msgspec.convert(table, Scenario, strict=False)
+    except msgspec.ValidationError as error:
+        raise ScenarioError(f"the scenario {title(name)} is wrong: {error}") from error
+    _check_settings(scenario, title(name))
+    for wanted in scenario.expect:
+        if wanted.at_least is None and wanted.at_most is None:
+            raise ScenarioError(
+                f"the scenario {title(name)} expects nothing of {wanted.what!r}: give at_least or at_most"
+            )
+    return scenario
+
+
+def _check_settings(scenario: Scenario, name: str) -> None:
+    """Refuse settings of learnae that there are not, or that are out of range."""
+    if not (scenario.rules or scenario.settings or scenario.codec):
+        return
+    from learnae.codec import CodecSettings  # imports numpy
+    from learnae.coordinator import Settings
+
+    kinds: tuple[tuple[str, Any], ...] = (("rules", Rules), ("settings", Settings), ("codec", CodecSettings))
+    for table, kind in kinds:
+        given = getattr(scenario, table)
+        known = [field.name for field in fields(kind)]
+        if unknown := sorted(set(given) - set(known)):
+            raise ScenarioError(
+                f"the scenario {name} is wrong: there is no {table}.{unknown[0]}; there are {', '.join(known)}"
+            )
+        try:
+            kind(**given)
+        except ConfigError as error:
+            raise ScenarioError(f"the scenario {name} is wrong: {error}") from error
+
+
+def title(name: str) -> str:
+    """What a scenario of this name or path is called."""
+    return Path(name).stem if name.endswith(".toml") else name
+
+
+def source(name: str) -> str:
+    """The text of a scenario's file, which is TOML.
+
+    Raises:
+        ScenarioError: there is no such scenario, or it is no TOML file.
+    """
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
     try:
-        table = tomllib.loads(path.read_text())
+        text = path.read_text(encoding="utf-8")
+        tomllib.loads(text)
     except FileNotFoundError as error:
         raise ScenarioError(
             f"there is no scenario {name!r}: use the path of a TOML file or one of {', '.join(names())}"
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ScenarioError(f"the scenario {path} cannot be read: {error}") from error
-    for key, value in {**(table.get("small", {}) if small else {}), **(changes or {})}.items():
+    return text
+
+
+def change(table: Any, changes: Mapping[str, Any], *, small: bool = False) -> None:
+    """Change a scenario's table in place: first to its small version if that is asked for, then by dotted keys.
+
+    Raises:
+        ScenarioError: a key leads nowhere.
+    """
+    if small:
+        for key, value in table.pop("small", {}).items():
+            _change(table, key.split("."), value, key)
+        for wanted in table.get("expect", []):
+            for bound in ("at_least", "at_most"):
+                if (value := wanted.pop(f"small_{bound}", None)) is not None:
+                    wanted[bound] = value
+    for key, value in changes.items():
         _change(table, key.split("."), value, key)
-    try:
-        return msgspec.convert(table, Scenario, strict=False)
-    except msgspec.ValidationError as error:
-        raise ScenarioError(f"the scenario {path.stem} is wrong: {error}") from error
 
 
 def _change(table: Any, keys: Sequence[str], value: Any, whole: str) -> None:
@@ -222,6 +287,8 @@ def _change(table: Any, keys: Sequence[str], value: Any, whole: str) -> None:
             if last:
                 table[key] = value
             else:
-                table = table.setdefault(key, {})
+                if key not in table:
+                    table[key] = {}
+                table = table[key]
         else:
             raise ScenarioError(f"{whole!r} names nothing: there is no table before {key!r}")

@@ -15,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BASES = {"learnae": ROOT, "learnaed": ROOT / "daemon", "netsim": ROOT, "benchmarks": ROOT, "tests": ROOT}
-SHIPPED = ("learnae", "learnaed", "netsim")
 TORCH = (
     r"learnae/(model|learner|task|cli/exporting|cli/doctor/probe)\.py|learnae/tasks/.*|daemon/learnaed/trainer/(worker|checkpoint|restraint)\.py"
     r"|benchmarks/.*|tests/.*"
@@ -87,11 +86,14 @@ def test_every_folder_with_modules_is_a_package() -> None:
     assert sorted(str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").exists()) == []
 
 
-@pytest.mark.parametrize(("packages", "extra"), [(SHIPPED, ""), (("benchmarks", "tests"), "dev")])
-def test_what_is_imported_is_declared(packages: tuple[str, ...], extra: str) -> None:
+@pytest.mark.parametrize(
+    ("packages", "extras"),
+    [(("learnae", "learnaed"), ()), (("netsim",), ("sim",)), (("benchmarks", "tests"), ("sim", "dev"))],
+)
+def test_what_is_imported_is_declared(packages: tuple[str, ...], extras: tuple[str, ...]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {name(line) for line in project["dependencies"]}
-    if extra:
+    for extra in extras:
         declared |= {name(line) for line in project["optional-dependencies"][extra]}
     providers = packages_distributions()
     used = {module.partition(".")[0] for path in sources(*packages) for module in imports(path)}
@@ -101,7 +103,8 @@ def test_what_is_imported_is_declared(packages: tuple[str, ...], extra: str) -> 
 
 def test_every_dependency_has_its_line_and_its_pin() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {name(line) for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
+    extras = project["optional-dependencies"]
+    declared = {name(line) for line in [*project["dependencies"], *extras["sim"], *extras["dev"]]} - {"learnae"}
     pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")}
     assert sorted(declared - pinned) == []
     explained = {name(word) for word in re.findall(r"[\w.-]+", (ROOT / "docs" / "dependencies.md").read_text())}

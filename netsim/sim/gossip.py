@@ -21,6 +21,9 @@ EXACT = 100
 HOP = 0.002
 """Seconds that a node takes to check a message and pass it on."""
 
+_BEATS = 2
+"""After so many heartbeats of gossipsub's the mesh is what it will be."""
+
 Kind = Callable[[bytes, bytes], events.Event]
 
 
@@ -99,35 +102,29 @@ class Gossip:
             node.handle(event)
 
     def _current_mesh(self) -> dict[int, dict[int, None]]:
-        """What gossipsub makes of it every second: who is new takes `degree` neighbours, who has fewer than one less
-        takes some more, who has more than one more drops some. Nobody minds how many the other has."""
+        """What gossipsub makes of it every second: who has less than `degree - 1` neighbours takes some more, up to
+        `degree`; who has more than `degree + 1` drops some, down to that. Nobody minds how many the others have."""
         network, mesh, degree = self._network, self._mesh, self._degree
         if self._seen == network.changes:
             return mesh
         self._seen = network.changes
         for place in [place for place in mesh if place not in network.peers]:
             del mesh[place]
-        new = [place for place in network.peers if place not in mesh]
         for place, peers in network.peers.items():
             mine = mesh.setdefault(place, {})
             for other in [other for other in mine if other not in peers]:
                 del mine[other]
-        for place in new:
-            self._graft(place)
-        for place, mine in mesh.items():
-            if len(mine) > degree + 1:
-                for other in self._draw.sample(list(mine), len(mine) - degree):
-                    del mine[other], mesh[other][place]
-        for place, mine in mesh.items():
-            if len(mine) < degree - 1:
-                self._graft(place)
+        for _ in range(_BEATS):
+            for place, mine in mesh.items():
+                if len(mine) < degree - 1:
+                    rest = [other for other in network.peers[place] if other not in mine]
+                    for other in self._draw.sample(rest, min(degree - len(mine), len(rest))):
+                        mine[other] = mesh[other][place] = None
+            for place, mine in mesh.items():
+                if len(mine) > degree + 1:
+                    for other in self._draw.sample(list(mine), len(mine) - degree):
+                        del mine[other], mesh[other][place]
         return mesh
-
-    def _graft(self, place: int) -> None:
-        mesh, mine = self._mesh, self._mesh[place]
-        rest = [other for other in self._network.peers[place] if other not in mine]
-        for other in self._draw.sample(rest, max(0, min(self._degree - len(mine), len(rest)))):
-            mine[other] = mesh[other][place] = None
 
     # --- on average
 
