@@ -140,10 +140,8 @@ def _refused(group: Nodes) -> Iterator[str]:
         yield "skew and drift: all daemons have this machine's clock"
     if group.attack is not None:
         yield f"attack {group.attack!r}: daemons are honest"
-    if group.uptime.kind != "always":
-        yield f"uptime.kind {group.uptime.kind!r}: use happenings"
-    if link(group).nat != "open":
-        yield f'link.nat {link(group).nat!r}: the namespaces have no router; use "open"'
+    if link(group).nat == "symmetric":
+        yield 'link.nat "symmetric": the namespaces have no router; use "open", or "cone", which counts as open here'
     if link(group).loss > MOST_LOSS:
         yield f"link.loss {link(group).loss:g}: TCP stands still when it loses more than {MOST_LOSS:g} of its frames"
 
