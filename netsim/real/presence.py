@@ -1,4 +1,4 @@
-"""Who comes and goes when, by the models of uptime and by happenings, drawn as the simulator draws it; used by `plan`."""
+"""Who comes and goes when, by models of uptime and by happenings, drawn as the simulator draws it; used by `plan`."""
 
 from __future__ import annotations
 

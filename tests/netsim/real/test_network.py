@@ -11,7 +11,7 @@ import pytest
 
 from netsim import processes
 from netsim.errors import RealError
-from netsim.namespaces import NETNS
+from netsim.namespaces import NETNS, LabError
 from netsim.real import network
 from netsim.real.network import Kernel, SlowLab, check, kernel, qdiscs
 from netsim.scenario import Link
@@ -70,7 +70,7 @@ def test_without_root_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_without_tc_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "unavailable", lambda: None)
-    monkeypatch.setattr(network.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(RealError, match="iproute2"):
         kernel()
 
@@ -140,6 +140,6 @@ def test_nothing_is_left_behind(offers: Kernel) -> None:
 def test_a_link_that_cannot_be_made_leaves_nothing_either(offers: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     before = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     monkeypatch.setattr(network, "qdiscs", lambda *_: ["qdisc add dev nowhere root tbf"])
-    with pytest.raises(network.LabError, match="nowhere"):
+    with pytest.raises(LabError, match="nowhere"):
         SlowLab([HOME], offers)
     assert subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout == before
