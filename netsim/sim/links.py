@@ -33,7 +33,7 @@ GOSSIP: Final = 10
 PEERS_TOPIC: Final = 23
 UPDATES_TOPIC: Final = 90
 """Lengths of the topics' names: that of the updates holds the fingerprint of the model's layout."""
-STREAM: Final = 190
+STREAM: Final = 500
 """Bytes that each side sends to open, negotiate and close a stream."""
 HANDSHAKE: Final = 4_000
 """Bytes that each side sends to set up a connection: Noise, identify, subscriptions, each in frames of its own."""
