@@ -100,8 +100,9 @@ class Course:
         """Make those that are there from the start one swarm, and let them go at the same moment."""
         for number in self._plan.first:
             self._start(number, "--paused")
-        self._swarm.wait_together(START + START_EACH * len(self._nodes))
-        self._swarm.wait_ready(START_EACH * len(self._nodes))
+        nodes, patience = list(self._nodes.values()), START + START_EACH * len(self._nodes)
+        self._swarm.wait_ready(patience, nodes)
+        self._swarm.wait_together(patience, nodes)
         slot = float(self._swarm.nodes[0].status()["slot_seconds"])
         time.sleep(slot - time.time() % slot)  # a run begins with a slot
         self._base = {number: self._counters(number) for number in range(len(self._plan.links))}

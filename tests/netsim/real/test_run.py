@@ -7,8 +7,9 @@ import subprocess
 import msgspec
 import pytest
 
-from netsim import real
+from netsim import processes, real
 from netsim.errors import RealError
+from netsim.real.course import Course
 from netsim.real.network import kernel
 from netsim.scenario import Scenario
 
@@ -26,16 +27,20 @@ SCENARIO = {
 }
 
 
+def needs_kernel() -> None:
+    try:
+        kernel()
+    except RealError as error:
+        pytest.skip(str(error))
+
+
 def namespaces() -> str:
     return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.netns
 def test_daemons_do_what_the_scenario_says() -> None:
-    try:
-        kernel()
-    except RealError as error:
-        pytest.skip(str(error))
+    needs_kernel()
     before = namespaces()
     done: list[float] = []
     result = real.run("a test", msgspec.convert(SCENARIO, Scenario), 0, lambda part, look: done.append(part))
@@ -48,6 +53,32 @@ def test_daemons_do_what_the_scenario_says() -> None:
     assert result.looks[0].sent < result.looks[-1].sent
     assert done == sorted(done) and done[0] >= 0 and done[-1] <= 1
     assert namespaces() == before
+
+
+@pytest.mark.netns
+def test_nothing_is_left_of_a_run_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_kernel()
+    started: list[int] = []
+
+    def interrupted(course: Course) -> None:
+        course._start(0)
+        started.append(course._nodes[0].pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Course, "_gather", interrupted)
+    before = namespaces()
+    with pytest.raises(KeyboardInterrupt):
+        real.run("a test", msgspec.convert(SCENARIO, Scenario), 0)
+    assert namespaces() == before
+    assert started and not processes.alive(started[0])
+
+
+@pytest.mark.netns
+def test_a_daemon_that_ends_by_itself_ends_the_run_with_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_kernel()
+    monkeypatch.setattr("netsim.real.plan.Plan.flags", lambda *_: ("--no-such-flag",))
+    with pytest.raises(RealError, match="no-such-flag"):
+        real.run("a test", msgspec.convert(SCENARIO, Scenario), 0)
 
 
 def test_what_cannot_be_done_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
