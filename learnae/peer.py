@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import base58
 
 from learnae.errors import WireError
@@ -37,6 +39,7 @@ def public_key(peer: str) -> bytes:
     return raw[len(_PREFIX) :]
 
 
+@lru_cache(maxsize=4096)
 def short(public_key: bytes) -> str:
     """The last characters of the peer id: enough to tell peers apart on a screen."""
     return peer_id(public_key)[-8:]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 from nacl.exceptions import BadSignatureError
@@ -142,7 +143,24 @@ class Update(Message):
         return len(self.payload) + sum(part.size for part in self.parts)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
+class Opinion:
+    """Which cuts a node holds, as its heartbeat says; most nodes of a swarm are of a few opinions."""
+
+    settled: tuple[CutId, ...]
+    cuts: tuple[CutId, ...]
+    floor: int
+
+    @cached_property
+    def attested(self) -> frozenset[CutId]:
+        """All cuts that it holds."""
+        return frozenset((*self.settled, *self.cuts))
+
+
+_opinion = lru_cache(maxsize=256)(Opinion)
+
+
+@dataclass(frozen=True)
 class Heartbeat(Message):
     """What a node says of itself every few seconds to everybody on the topic, whatever they train."""
 
@@ -174,6 +192,11 @@ class Heartbeat(Message):
         schema.sequence(schema.text(128), 8),
         schema.text(32),
     )
+
+    @cached_property
+    def opinion(self) -> Opinion:
+        """Which cuts it holds; equal ones are usually one object."""
+        return _opinion(self.settled, self.cuts, self.floor)
 
 
 AuthorSum = tuple[bytes, bytes]

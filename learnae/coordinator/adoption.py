@@ -7,17 +7,17 @@ then its snapshot, load it, and take in what came after it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from learnae.coordinator.actions import Action, FetchSnapshot
 from learnae.coordinator.cuts import Cuts
-from learnae.coordinator.peers import Peer
+from learnae.coordinator.peers import Opinions, Peer
 from learnae.coordinator.settings import Settings
 from learnae.genesis import Genesis
 from learnae.ledger import Ledger
 from learnae.manifest import Manifest
-from learnae.wire import CutId
+from learnae.wire import CutId, Opinion
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,27 +138,37 @@ class Adoption:
         return AdoptionStatistics(self.goal.reason if self.goal else None, self.adopted)
 
 
-def most_attested(members: Iterable[Peer], above: int) -> CutId | None:
-    """The settled cut that most members attest, above an interval; of several the newest, then the smallest CID."""
-    tally = Counter(
-        cut for peer in members if peer.heartbeat is not None for cut in peer.heartbeat.settled if cut.index > above
-    )
+def most_attested(opinions: Opinions, above: int, among: Set[bytes] | None = None) -> CutId | None:
+    """The settled cut that most nodes attest, above an interval; of several the newest, then the smallest CID.
+
+    `among`: whose word counts; None: everybody's.
+    """
+    tally: Counter[CutId] = Counter()
+    for opinion, keys in opinions:
+        count = len(keys if among is None else keys & among)
+        for cut in opinion.settled if count else ():
+            if cut.index > above:
+                tally[cut] += count
     return min(tally, key=lambda cut: (-tally[cut], -cut.index, cut.cid)) if tally else None
 
 
-def parted(ledger: Ledger, members: Iterable[Peer]) -> tuple[list[Peer], list[Peer]]:
-    """Members that share the history settled here, and those who settled another one."""
-    ours: list[Peer] = []
-    theirs: list[Peer] = []
+def parted(ledger: Ledger, opinions: Opinions) -> tuple[Opinions, Opinions]:
+    """The opinions of those that share the history settled here, and of those who settled another one."""
+    ours: list[tuple[Opinion, set[bytes]]] = []
+    theirs: list[tuple[Opinion, set[bytes]]] = []
     oldest = ledger.floor.index if ledger.floor is not None else -1
-    for peer in members:
-        settled = peer.heartbeat.settled if peer.heartbeat is not None else ()
-        comparable = [cut for cut in settled if oldest <= cut.index <= ledger.closed]
+    for opinion, keys in opinions:
+        comparable = [cut for cut in opinion.settled if oldest <= cut.index <= ledger.closed]
         if any(ledger.chain.get(cut.index) != cut.cid for cut in comparable):
-            theirs.append(peer)
+            theirs.append((opinion, keys))
         elif comparable:
-            ours.append(peer)
+            ours.append((opinion, keys))
     return ours, theirs
+
+
+def holding(opinions: Opinions) -> set[bytes]:
+    """Everybody who is of one of these opinions."""
+    return set().union(*(keys for _, keys in opinions))
 
 
 def heavier(ours: set[bytes], own: Manifest, theirs: set[bytes], other: Manifest) -> bool:

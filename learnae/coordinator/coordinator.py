@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatchmethod
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from learnae.cid import names, raw_cid
 from learnae.coordinator import events
@@ -23,7 +22,7 @@ from learnae.coordinator.history import History
 from learnae.coordinator.intake import Intake
 from learnae.coordinator.meeting import Meeting
 from learnae.coordinator.memory import ABSURD, Memory
-from learnae.coordinator.peers import Peer, PeerTable
+from learnae.coordinator.peers import Members, Peer, PeerTable
 from learnae.coordinator.settings import Settings
 from learnae.coordinator.settling import SETTLING, Settling
 from learnae.coordinator.steering import Steering
@@ -35,8 +34,10 @@ from learnae.wire import MAX_INLINE, Heartbeat, Message, Part, Signed, Update, o
 
 M = TypeVar("M", bound=Message)
 
-_GLANCE = 0.1
-"""Messages may come in hundreds a second: what follows is looked at no more often than this, in seconds."""
+_FREQUENT = frozenset(
+    (events.UpdateHeard, events.HeartbeatHeard, events.PeerConnected, events.PeerDisconnected, events.Progress)
+)
+"""Events of which there may be so many that what follows from them is looked at now and then."""
 _TELL = {
     "joining": "joining: fetching what the swarm has done so far",
     "alone": "training alone: nobody else trains this model on the topic yet; still looking",
@@ -108,6 +109,29 @@ class Coordinator:
         self._state = ""
         self._now = 0.0
         self._looked = 0.0
+        self._on: dict[type[events.Event], Callable[[Any, float], list[Action]]] = {
+            events.TrainerReady: self._trainer_ready,
+            events.TrainerLost: self._trainer_lost,
+            events.RoundFinished: self._round_finished,
+            events.CutTaken: self._cut_taken,
+            events.ManifestFetched: self._manifest_fetched,
+            events.SnapshotFetched: self._snapshot_fetched,
+            events.Progress: self._progress,
+            events.TrainerFinished: self._trainer_finished,
+            events.PayloadVoid: self._payload_void,
+            events.UpdateHeard: self._update_heard,
+            events.HeartbeatHeard: self._heartbeat_heard,
+            events.SyncReplied: self._sync_replied,
+            events.BlocksFetched: self._blocks_fetched,
+            events.GenesisHeard: self._genesis_heard,
+            events.PeerConnected: self._peer_connected,
+            events.PeerDisconnected: self._peer_disconnected,
+            events.Listening: self._listening,
+            events.Pause: self._pause,
+            events.Resume: self._resume,
+            events.Finish: self._finish,
+            events.Tick: self._tick,
+        }
 
     @property
     def genesis(self) -> Genesis | None:
@@ -134,7 +158,7 @@ class Coordinator:
         """When the next heartbeat is due, by the own clock."""
         return self._heart.next
 
-    def members(self, now: float) -> list[Peer]:
+    def members(self, now: float) -> Members:
         """The other live nodes of this swarm."""
         return self._memory.members(now)
 
@@ -152,8 +176,8 @@ class Coordinator:
         if self._now and not -1.0 < gap < self._settings.expiry / 2:
             self._jump(gap)
         self._now = now
-        actions = self._on(event, now)
-        if isinstance(event, events.UpdateHeard | events.HeartbeatHeard) and 0 <= now - self._looked < _GLANCE:
+        actions = self._on[type(event)](event, now)
+        if type(event) in _FREQUENT and 0 <= now - self._looked < self._settings.glance:
             return [*actions, *self._intake.weigh()]
         self._looked = now
         return [*actions, *self._after(now)]
@@ -162,6 +186,7 @@ class Coordinator:
         """The clock was set, or this PC slept: others did not fall silent, we did not listen."""
         for peer in self._memory.peers:
             peer.heard += gap
+        self._memory.peers.changed()
         self._memory.joined_at += gap
         self._heart.shift(gap)
         self._memory.repair.shift(gap)
@@ -174,12 +199,7 @@ class Coordinator:
 
     # --- what the trainer does
 
-    @singledispatchmethod
-    def _on(self, event: events.Event, now: float) -> list[Action]:
-        raise TypeError(f"no such event: {event!r}")
-
-    @_on.register
-    def _(self, event: events.TrainerReady, now: float) -> list[Action]:
+    def _trainer_ready(self, event: events.TrainerReady, now: float) -> list[Action]:
         actions: list[Action] = []
         if self._memory.ledger is None or self._memory.own_genesis != event.genesis:
             self._memory.own_genesis = event.genesis
@@ -193,16 +213,14 @@ class Coordinator:
         self._memory.loads = 0
         return [*actions, *self._history.resume(event, now)]
 
-    @_on.register
-    def _(self, event: events.TrainerLost, now: float) -> list[Action]:
+    def _trainer_lost(self, event: events.TrainerLost, now: float) -> list[Action]:
         self._steering.trainer_is(ready=False)
         self._memory.cuts.trainer_lost()
         self._memory.own_entry = None
         self._heart.rate = 0.0
         return []
 
-    @_on.register
-    def _(self, event: events.RoundFinished, now: float) -> list[Action]:
+    def _round_finished(self, event: events.RoundFinished, now: float) -> list[Action]:
         if self._memory.ledger is None or self._memory.genesis is None:
             return []
         blocks = tuple(raw_cid(part) for part in event.parts)
@@ -247,23 +265,20 @@ class Coordinator:
             PublishUpdate(envelope),
         ]
 
-    @_on.register
-    def _(self, event: events.CutTaken, now: float) -> list[Action]:
+    def _cut_taken(self, event: events.CutTaken, now: float) -> list[Action]:
         if event.weights is not None:
             self._memory.snapshots.add(event.weights)
         self._memory.cuts.taken(event.token, event.weights, event.size)
         return []
 
-    @_on.register
-    def _(self, event: events.ManifestFetched, now: float) -> list[Action]:
+    def _manifest_fetched(self, event: events.ManifestFetched, now: float) -> list[Action]:
         if event.data is not None and (
             not names(event.cid, event.data) or not self._memory.cuts.fetched(event.cid, event.data)
         ):
             return self._memory.lied(event.peer, now)
         return []
 
-    @_on.register
-    def _(self, event: events.SnapshotFetched, now: float) -> list[Action]:
+    def _snapshot_fetched(self, event: events.SnapshotFetched, now: float) -> list[Action]:
         if event.ok:
             self._memory.snapshots.add(event.weights)
         else:
@@ -271,27 +286,23 @@ class Coordinator:
         self._memory.adoption.fetched(event.weights, now, ok=event.ok)
         return []
 
-    @_on.register
-    def _(self, event: events.Progress, now: float) -> list[Action]:
+    def _progress(self, event: events.Progress, now: float) -> list[Action]:
         self._heart.rate = event.samples_per_second
         return []
 
-    @_on.register
-    def _(self, event: events.TrainerFinished, now: float) -> list[Action]:
+    def _trainer_finished(self, event: events.TrainerFinished, now: float) -> list[Action]:
         if self._memory.genesis is not None and self._settling is None:
             self._settling = Settling(self._settings, now, self._memory.genesis.slot_seconds)
         return []
 
-    @_on.register
-    def _(self, event: events.PayloadVoid, now: float) -> list[Action]:
+    def _payload_void(self, event: events.PayloadVoid, now: float) -> list[Action]:
         author, seq = event.update
         self._memory.refused[Refusal.VOID] += 1
         return [Notice("warning", f"update {seq} of {short(author)} cannot be decoded; it counts as zeros everywhere")]
 
     # --- what the others send
 
-    @_on.register
-    def _(self, event: events.UpdateHeard, now: float) -> list[Action]:
+    def _update_heard(self, event: events.UpdateHeard, now: float) -> list[Action]:
         if self._memory.ledger is None:
             return []
         try:
@@ -300,8 +311,7 @@ class Coordinator:
             return self._intake.malformed(error)
         return self._intake.admit(signed, event.source, now)
 
-    @_on.register
-    def _(self, event: events.HeartbeatHeard, now: float) -> list[Action]:
+    def _heartbeat_heard(self, event: events.HeartbeatHeard, now: float) -> list[Action]:
         try:
             signed = self._open(Heartbeat, event.envelope)
         except WireError as error:
@@ -314,6 +324,7 @@ class Coordinator:
         was_live = peer.live(now, self._settings.expiry)
         peer.heartbeat, peer.heard, peer.said, peer.ahead = beat, now, beat.time, beat.time - now
         peer.left = beat.state == "leaving"
+        self._memory.peers.changed()
         actions = self._compare_clocks(peer)
         if not was_live and peer.live(now, self._settings.expiry):
             actions.append(Notice("info", f"peer {short(peer.key)} is here ({beat.agent}, {beat.state})"))
@@ -336,8 +347,7 @@ class Coordinator:
         )
         return [Notice("warning", text)]
 
-    @_on.register
-    def _(self, event: events.SyncReplied, now: float) -> list[Action]:
+    def _sync_replied(self, event: events.SyncReplied, now: float) -> list[Action]:
         reply = event.reply
         if reply is None or self._memory.ledger is None:
             self._memory.repair.replied(event.peer, now, more=False)
@@ -345,7 +355,7 @@ class Coordinator:
         actions: list[Action] = []
         held = len(self._memory.ledger) + len(self._memory.fetcher)
         for envelope in reply.envelopes:
-            actions += self._on(events.UpdateHeard(envelope, event.peer), now)
+            actions += self._update_heard(events.UpdateHeard(envelope, event.peer), now)
         # A peer that promises more and brings nothing is not asked again at once.
         brought = len(self._memory.ledger) + len(self._memory.fetcher) > held
         self._memory.repair.replied(event.peer, now, more=reply.more and brought)
@@ -356,8 +366,7 @@ class Coordinator:
             self._settling.confirmed.add(event.peer)
         return actions
 
-    @_on.register
-    def _(self, event: events.BlocksFetched, now: float) -> list[Action]:
+    def _blocks_fetched(self, event: events.BlocksFetched, now: float) -> list[Action]:
         signed = self._memory.fetcher.fetched(event.digest, complete=event.complete)
         if event.lied:
             return self._memory.lied(event.peer, now)
@@ -369,8 +378,7 @@ class Coordinator:
             return []
         return self._intake.take(signed, now)
 
-    @_on.register
-    def _(self, event: events.GenesisHeard, now: float) -> list[Action]:
+    def _genesis_heard(self, event: events.GenesisHeard, now: float) -> list[Action]:
         if event.genesis is None or self._memory.genesis is None:
             return []
         peer = self._memory.peers.get(event.peer)
@@ -387,42 +395,35 @@ class Coordinator:
             Notice("warning", f"peer {short(peer.key)} trains something else on this topic: {'; '.join(lines)}"),
         ]
 
-    @_on.register
-    def _(self, event: events.PeerConnected, now: float) -> list[Action]:
+    def _peer_connected(self, event: events.PeerConnected, now: float) -> list[Action]:
         self._memory.peers.get(event.peer).connected = True
         self._memory.fetcher.wake()
         self._heart.hurry(now)
         return []
 
-    @_on.register
-    def _(self, event: events.PeerDisconnected, now: float) -> list[Action]:
+    def _peer_disconnected(self, event: events.PeerDisconnected, now: float) -> list[Action]:
         self._memory.peers.get(event.peer).connected = False
         return []
 
     # --- what the user and the machine do
 
-    @_on.register
-    def _(self, event: events.Listening, now: float) -> list[Action]:
+    def _listening(self, event: events.Listening, now: float) -> list[Action]:
         self._heart.addresses = event.addresses[:8]
         return []
 
-    @_on.register
-    def _(self, event: events.Pause, now: float) -> list[Action]:
+    def _pause(self, event: events.Pause, now: float) -> list[Action]:
         self._steering.paused = True
         return []
 
-    @_on.register
-    def _(self, event: events.Resume, now: float) -> list[Action]:
+    def _resume(self, event: events.Resume, now: float) -> list[Action]:
         self._steering.paused = False
         return []
 
-    @_on.register
-    def _(self, event: events.Finish, now: float) -> list[Action]:
+    def _finish(self, event: events.Finish, now: float) -> list[Action]:
         self._steering.finishing = True
         return []
 
-    @_on.register
-    def _(self, event: events.Tick, now: float) -> list[Action]:
+    def _tick(self, event: events.Tick, now: float) -> list[Action]:
         actions: list[Action] = []
         for peer in self._memory.peers:
             if peer.heartbeat is not None and not peer.live(now, self._settings.expiry):
@@ -448,8 +449,9 @@ class Coordinator:
             actions += self._intake.reweigh()
             self._watch_catching_up(members, now)
             actions += self._memory.repair.due(self._memory.ledger, self._memory.fetcher, now)
-            reachable = {peer.key for peer in self._memory.peers if peer.can_be_asked(now)}
-            actions += self._memory.fetcher.due((p.key for p in members), reachable.__contains__, now)
+            if len(self._memory.fetcher):
+                reachable = {peer.key for peer in self._memory.peers if peer.can_be_asked(now)}
+                actions += self._memory.fetcher.due((p.key for p in members), reachable.__contains__, now)
         actions += self._steering.orders(members, self._absent(members, now), self._heart.rate)
         actions += self._settle(members, now)
         state = self.state(now)
@@ -460,14 +462,14 @@ class Coordinator:
             actions.append(self._heart.beat(state, self._memory.genesis, self._memory.ledger, self._memory.cuts, now))
         return actions
 
-    def _absent(self, members: list[Peer], now: float) -> int:
+    def _absent(self, members: Members, now: float) -> int:
         """How many nodes worked in this interval or the one before, and are away without a goodbye."""
         ledger = self._memory.ledger
         if ledger is None:
             return 0
         lately = ledger.authors(ledger.rules.interval(self._memory.slot(now)) - 2)
-        here = {self.author, *(peer.key for peer in members)}
-        return sum(not self._memory.peers.has_left(key) for key in lately - here)
+        away = lately - members.keys - {self.author}
+        return sum(not self._memory.peers.has_left(key) for key in away)
 
     def _watch_catching_up(self, members: list[Peer], now: float) -> None:
         assert self._memory.ledger is not None
@@ -477,7 +479,7 @@ class Coordinator:
             self._steering.caught_up = False
             return
         alone = not members and now - self._memory.joined_at >= self._settings.join_wait
-        level = any(p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members)
+        level = not self._steering.caught_up and any(p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members)
         self._steering.caught_up = self._steering.caught_up or alone or level
 
     def _settle(self, members: list[Peer], now: float) -> list[Action]:

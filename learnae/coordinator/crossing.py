@@ -7,7 +7,7 @@ from learnae.coordinator.actions import Action, Drop, GoOver, KeepCut, Notice, S
 from learnae.coordinator.adoption import Goal
 from learnae.coordinator.history import History
 from learnae.coordinator.memory import Memory
-from learnae.coordinator.peers import Peer
+from learnae.coordinator.peers import Members, Peer
 from learnae.ledger import Kept, Ledger
 from learnae.manifest import Manifest
 from learnae.wire import CutId
@@ -21,7 +21,7 @@ class Crossing:
         self._history = history
         self._curious: CutId | None = None
 
-    def follow(self, members: list[Peer], now: float) -> list[Action]:
+    def follow(self, members: Members, now: float) -> list[Action]:
         """Find reasons to go over to what others have, and do it when all is here."""
         memory = self._memory
         assert memory.ledger is not None
@@ -44,20 +44,20 @@ class Crossing:
             actions += self._go_over(goal, manifest, now)
         return actions
 
-    def _reason(self, members: list[Peer], now: float) -> Goal | None:
+    def _reason(self, members: Members, now: float) -> Goal | None:
         """Why to go over to another cut or swarm now, if so."""
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None
         ledger, lasting = memory.ledger, memory.adoption.lasting
         if memory.lost:
             settled = memory.cuts.newest_settled()
-            found = adoption.most_attested(members, -1) or (settled[-1] if settled else None)
+            found = adoption.most_attested(members.opinions, -1) or (settled[-1] if settled else None)
             return Goal("the own weights are lost", ledger.swarm, memory.genesis, found)
         cut = self._other_side(members, now)
         if cut is not None:
             return Goal("the swarm had parted, and the other side has done more", ledger.swarm, memory.genesis, cut)
         # The trainer must be up: what it holds decides whether anything is missing.
-        newest = adoption.most_attested([p for p in members if memory.cuts.votes(p.key)], ledger.closed)
+        newest = adoption.most_attested(members.opinions, ledger.closed, memory.cuts.voters)
         # Most of those who could tell: a single member may claim anything.
         voters = [p.heartbeat for p in members if p.connected and p.heartbeat and memory.cuts.votes(p.key)]
         judges = [beat for beat in voters if beat.settled]
@@ -70,11 +70,11 @@ class Crossing:
             return Goal(why, ledger.swarm, memory.genesis, newest)
         return self._other_genesis(members, now)
 
-    def _other_side(self, members: list[Peer], now: float) -> CutId | None:
+    def _other_side(self, members: Members, now: float) -> CutId | None:
         """The newest cut of those who settled another history, if they have done more than this side."""
         memory = self._memory
         assert memory.ledger is not None
-        ours, theirs = adoption.parted(memory.ledger, members)
+        ours, theirs = adoption.parted(memory.ledger, members.opinions)
         cut = adoption.most_attested(theirs, -1)
         newest = memory.cuts.settled[max(memory.cuts.settled)] if memory.cuts.settled else None
         self._curious = None
@@ -84,26 +84,26 @@ class Crossing:
         if manifest is None:
             self._curious = cut
             return None
-        here = {memory.author, *(peer.key for peer in ours)}
-        worse = adoption.heavier(here, newest, {peer.key for peer in theirs}, manifest)
+        here = {memory.author, *adoption.holding(ours)}
+        worse = adoption.heavier(here, newest, adoption.holding(theirs), manifest)
         return cut if memory.adoption.lasting("parted", holds=worse, now=now) else None
 
-    def _other_genesis(self, members: list[Peer], now: float) -> Goal | None:
+    def _other_genesis(self, members: Members, now: float) -> Goal | None:
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None
-        swarms: dict[bytes, list[Peer]] = {}
-        for peer in memory.peers:
+        swarms: dict[bytes, Members] = {}
+        for peer in memory.strangers(now):
             beat = peer.heartbeat
-            if beat is None or beat.swarm in (None, memory.ledger.swarm) or not peer.live(now, memory.settings.expiry):
+            if beat is None or beat.swarm is None:
                 continue
             known = peer.genesis is not None and peer.genesis.swarm_id(memory.topic) == beat.swarm
             if known and peer.genesis is not None and memory.genesis.differs_only_in_weights(peer.genesis):
-                swarms.setdefault(peer.genesis.swarm_id(memory.topic), []).append(peer)
+                swarms.setdefault(beat.swarm, Members()).append(peer)
         for swarm, peers in sorted(swarms.items()):
             wins = adoption.better_genesis(memory.ledger.swarm, len(memory.ledger), len(members), swarm, peers)
             if memory.adoption.lasting(f"genesis {swarm.hex()}", holds=wins, now=now):
                 pruned = all(peer.heartbeat is not None and peer.heartbeat.floor >= 0 for peer in peers)
-                cut = adoption.most_attested(peers, -1) if pruned else None
+                cut = adoption.most_attested(peers.opinions, -1) if pruned else None
                 genesis = peers[0].genesis
                 assert genesis is not None
                 return Goal("others on the topic started from other weights and have done more", swarm, genesis, cut)

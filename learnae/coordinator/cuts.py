@@ -9,11 +9,11 @@ those who were cut off can come back for a while with what they did, and those w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from learnae.coordinator.actions import Action, FetchManifest, KeepCut, Notice, Settle, TakeCut
-from learnae.coordinator.peers import Peer
+from learnae.coordinator.peers import Members
 from learnae.coordinator.settings import Settings
 from learnae.errors import WireError
 from learnae.ledger import Entry, Ledger
@@ -179,22 +179,27 @@ class Cuts:
 
     # --- settling
 
-    def _votes(self, cut: CutId, members: Iterable[Peer]) -> set[bytes]:
-        votes = {peer.key for peer in members if peer.attests(cut)}
+    def _votes(self, cut: CutId, members: Members) -> set[bytes]:
+        votes = members.attesting(cut)
         own = self.own.get(cut.index) or self.settled.get(cut.index)
         return votes | {self._author} if own is not None and own.cid == cut.cid else votes
 
-    def electorate(self, ledger: Ledger, members: Iterable[Peer], interval: int) -> set[bytes]:
+    def electorate(self, ledger: Ledger, members: Members, interval: int) -> set[bytes]:
         """Whose attestations count now, in this interval: all who did something in the window before it, or in it; if
         nobody did, all who are here."""
-        return ledger.authors(interval - ledger.rules.window - 1) or {self._author, *(peer.key for peer in members)}
+        return ledger.authors(interval - ledger.rules.window - 1) or {self._author, *members.keys}
+
+    @property
+    def voters(self) -> set[bytes]:
+        """The nodes whose word counts at present."""
+        return self._electorate
 
     def votes(self, key: bytes) -> bool:
         """Whether this node's word counts at present."""
         return key in self._electorate
 
     def settle(
-        self, ledger: Ledger, members: list[Peer], electorate: set[bytes], now: float
+        self, ledger: Ledger, members: Members, electorate: set[bytes], now: float
     ) -> tuple[list[Action], list[Entry]]:
         """Settle what has a majority.
 
@@ -225,19 +230,16 @@ class Cuts:
             self._claimed = {cut: since for cut, since in self._claimed.items() if cut.index > ledger.closed}
         return actions, voided
 
-    def _settled_elsewhere(self, cut: CutId, members: Sequence[Peer], now: float) -> bool:
+    def _settled_elsewhere(self, cut: CutId, members: Members, now: float) -> bool:
         """Whether it is claimed for a while that there was a majority for a cut that we hold too."""
         claimed = self._credible(cut, members)
         since = self._claimed.setdefault(cut, now) if claimed else now
         return claimed and now - since >= self._settings.freeze
 
-    def _credible(self, cut: CutId, members: Sequence[Peer]) -> bool:
+    def _credible(self, cut: CutId, members: Members) -> bool:
         """Whether more than half of the other voters who are here say that they saw a majority for this cut."""
-        voters = {peer.key for peer in members} & self._electorate
-        return 2 * len(self._claims(cut, members) & voters) > len(voters)
-
-    def _claims(self, cut: CutId, members: Iterable[Peer]) -> set[bytes]:
-        return {p.key for p in members if p.heartbeat is not None and cut in p.heartbeat.settled}
+        voters = members.keys & self._electorate
+        return 2 * len(members.claiming(cut) & voters) > len(voters)
 
     def frozen(self, interval: int, slot_seconds: float, now: float) -> bool:
         """Whether updates of this interval come in only if they are `wanted`."""
@@ -253,11 +255,11 @@ class Cuts:
         return interval <= self._over
 
     def correct(
-        self, ledger: Ledger, members: list[Peer], slot_seconds: float, now: float
+        self, ledger: Ledger, members: Members, slot_seconds: float, now: float
     ) -> tuple[list[Action], Correction | None]:
         """Compare the oldest cut that is disputed with what the others attest."""
-        voters = [peer for peer in members if peer.key in self._electorate]
-        attested = {cut for peer in voters for cut in peer.cuts() if ledger.closed < cut.index <= self._over}
+        opinions = [opinion for opinion, keys in members.opinions if not keys.isdisjoint(self._electorate)]
+        attested = {cut for said in opinions for cut in said.attested if ledger.closed < cut.index <= self._over}
         indices = {cut.index for cut in attested} | self.own.keys()
         for interval in [i for i in self._split_since if i not in indices]:
             del self._split_since[interval]
@@ -278,14 +280,13 @@ class Cuts:
         return [], None
 
     def _correct(
-        self, ledger: Ledger, interval: int, attested: set[CutId], members: list[Peer], now: float
+        self, ledger: Ledger, interval: int, attested: set[CutId], members: Members, now: float
     ) -> tuple[list[Action], Correction | None]:
         """Compare the cut of one interval with what the others attest."""
-        voters = [peer for peer in members if peer.key in self._electorate]
         own = self.own.get(interval)
         cuts = {cut for cut in attested if cut.index == interval} | ({own.id} if own is not None else set())
         votes = {cut: self._votes(cut, members) & self._electorate for cut in cuts}
-        claims = {cut: self._claims(cut, voters) for cut in cuts}
+        claims = {cut: members.claiming(cut) & self._electorate for cut in cuts}
         best = min(cuts, key=lambda cut: (-len(votes[cut]), -len(claims[cut]), cut.cid))
         if own is not None and own.cid == best.cid:
             self.wanted = frozenset()
@@ -297,7 +298,7 @@ class Cuts:
         if own is None and manifest.swarm == ledger.swarm and manifest.total == ledger.total(interval):
             return [], Correction([], frozenset(), holders, beyond=False)
         majority = 2 * len(votes[best]) > len(self._electorate)
-        return [], self._difference(ledger, manifest, holders, majority=majority or self._credible(best, voters))
+        return [], self._difference(ledger, manifest, holders, majority=majority or self._credible(best, members))
 
     def _difference(
         self, ledger: Ledger, manifest: Manifest, holders: list[bytes], *, majority: bool
@@ -358,7 +359,7 @@ class Cuts:
         if self._asked is not None:
             self._asked.at += gap
 
-    def statistics(self, members: list[Peer]) -> CutsStatistics:
+    def statistics(self, members: Members) -> CutsStatistics:
         """Figures for the status endpoint."""
         settled = self.newest_settled()
         newest = self.own[max(self.own)].id if self.own else settled[-1] if settled else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from learnae import __version__
@@ -38,17 +39,19 @@ class Heart:
         self._settings = settings
         self.next = 0.0
         """When to beat again."""
+        self._last = -math.inf
         self._said = ""
         self._time = 0.0
 
     def shift(self, gap: float) -> None:
         """The clock has jumped by so many seconds."""
         self.next += gap
+        self._last += gap
         self.last_update += gap
 
     def hurry(self, now: float) -> None:
-        """Somebody has come who should hear of us soon."""
-        self.next = min(self.next, now + _HURRY)
+        """Somebody has come who should hear of us soon; but where many come all the time, everybody hears us enough."""
+        self.next = min(self.next, max(now + _HURRY, self._last + self._settings.heartbeat / 2))
 
     def due(self, state: str, now: float) -> bool:
         """Whether to beat now.
@@ -65,6 +68,7 @@ class Heart:
         """The heartbeat to publish now."""
         self._said = state
         self.next = now + self._settings.heartbeat
+        self._last = now
         # Others ignore a heartbeat that is not newer than the last one: ours ascend even when the clock is set back.
         self._time = max(float(now), self._time + _MILLISECOND)
         message = Heartbeat(

@@ -7,7 +7,7 @@ from learnae.coordinator.actions import Action, Forget, JoinSwarm, LoadCut, Noti
 from learnae.coordinator.intake import Intake
 from learnae.coordinator.meeting import Meeting
 from learnae.coordinator.memory import Memory
-from learnae.coordinator.peers import Peer
+from learnae.coordinator.peers import Members
 from learnae.genesis import Genesis
 from learnae.ledger import Kept, Ledger
 from learnae.manifest import ZERO, Manifest
@@ -109,7 +109,7 @@ class History:
         memory.ledger.reweigh()
         return [load, *map(self._intake.apply, after)]
 
-    def follow_cuts(self, members: list[Peer], now: float) -> list[Action]:
+    def follow_cuts(self, members: Members, now: float) -> list[Action]:
         """Take, settle and correct cuts; forget what lies far behind the settled ones."""
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None

@@ -11,7 +11,7 @@ from learnae.coordinator.adoption import Adoption
 from learnae.coordinator.cuts import Cuts
 from learnae.coordinator.fetcher import Fetcher
 from learnae.coordinator.heart import Heart
-from learnae.coordinator.peers import Peer, PeerTable
+from learnae.coordinator.peers import Members, PeerTable
 from learnae.coordinator.repair import Repair
 from learnae.coordinator.rivalry import Rivalry
 from learnae.coordinator.settings import Settings
@@ -69,6 +69,8 @@ class Memory:
         self.base_index = -1
         """The interval of the cut that the trainer's table of updates begins after."""
         self.joined_at = 0.0
+        self._offset = 0.0
+        self._offset_at = -math.inf
         self.beyond = False
         """The cut with most votes cannot be reached by exchanging updates."""
         self.lost = False
@@ -76,9 +78,14 @@ class Memory:
         self.behind = False
         """All who could tell what is missing here have pruned it."""
 
-    def members(self, now: float) -> list[Peer]:
+    def members(self, now: float) -> Members:
         """The other live nodes of this swarm."""
         return self.peers.members(self.ledger.swarm if self.ledger is not None else None, now, self.settings.expiry)
+
+    def strangers(self, now: float) -> Members:
+        """The other live nodes on the topic that are in no swarm, or in another one."""
+        swarm = self.ledger.swarm if self.ledger is not None else None
+        return self.peers.strangers(swarm, now, self.settings.expiry)
 
     def lied(self, key: bytes, now: float) -> list[Action]:
         """A peer answered with something else than was asked for."""
@@ -89,9 +96,11 @@ class Memory:
 
     def offset(self, now: float) -> float:
         """Seconds by which the swarm's clock, the median of its members', is ahead of the own one."""
-        near = (peer.ahead for peer in self.members(now) if abs(peer.ahead) <= ABSURD)
-        offset = statistics.median([0.0, *near])
-        return offset if abs(offset) > _SKEW else 0.0
+        if not 0 <= now - self._offset_at < self.settings.glance:
+            near = (peer.ahead for peer in self.members(now) if abs(peer.ahead) <= ABSURD)
+            offset = statistics.median([0.0, *near])
+            self._offset, self._offset_at = (offset if abs(offset) > _SKEW else 0.0), now
+        return self._offset
 
     def slot(self, now: float) -> int:
         """The current slot, by the swarm's clock."""

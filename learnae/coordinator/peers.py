@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from learnae.genesis import Genesis
-from learnae.wire import CutId, Heartbeat
+from learnae.wire import CutId, Heartbeat, Opinion
 
 MAX_PEERS = 4096
 MAX_STRIKES = 3
@@ -63,7 +64,7 @@ class Peer:
 
     def attests(self, cut: CutId) -> bool:
         """Whether it holds this cut."""
-        return cut in self.cuts()
+        return self.heartbeat is not None and cut in self.heartbeat.opinion.attested
 
     def is_echo(self, beat: Heartbeat, now: float) -> bool:
         """Whether this heartbeat, validly signed, is one from before: somebody repeats what the peer said long ago.
@@ -78,11 +79,46 @@ class Peer:
         return self.heartbeat is not None and self.heartbeat.state != "leaving" and now - self.heard <= expiry
 
 
+Opinions = Sequence[tuple[Opinion, set[bytes]]]
+"""Who is of which opinion, by key."""
+
+
+class Members(list[Peer]):
+    """Nodes that train the same model. What they attest is looked at by opinion, of which there are few."""
+
+    @cached_property
+    def opinions(self) -> Opinions:
+        """Their opinions."""
+        found: dict[Opinion, set[bytes]] = {}
+        for peer in self:
+            if peer.heartbeat is not None:
+                opinion = peer.heartbeat.opinion
+                if opinion in found:
+                    found[opinion].add(peer.key)
+                else:
+                    found[opinion] = {peer.key}
+        return list(found.items())
+
+    @cached_property
+    def keys(self) -> frozenset[bytes]:
+        """Their keys."""
+        return frozenset(peer.key for peer in self)
+
+    def attesting(self, cut: CutId) -> set[bytes]:
+        """Who holds this cut."""
+        return set().union(*(keys for opinion, keys in self.opinions if cut in opinion.attested))
+
+    def claiming(self, cut: CutId) -> set[bytes]:
+        """Who saw a majority for this cut."""
+        return set().union(*(keys for opinion, keys in self.opinions if cut in opinion.settled))
+
+
 class PeerTable:
     """All other nodes, bounded: the one not heard of for longest makes room."""
 
     def __init__(self) -> None:
         self._peers: dict[bytes, Peer] = {}
+        self._known: tuple[object, Members, Members] | None = None
 
     def get(self, key: bytes) -> Peer:
         """The peer with this key, new if need be."""
@@ -92,6 +128,7 @@ class PeerTable:
                 stale = min((p for p in self._peers.values() if not p.connected), key=lambda p: p.heard, default=None)
                 if stale is not None:
                     del self._peers[stale.key]
+                    self.changed()
             peer = self._peers[key] = Peer(key)
         return peer
 
@@ -106,13 +143,26 @@ class PeerTable:
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._peers.values()))
 
-    def members(self, swarm: bytes | None, now: float, expiry: float) -> list[Peer]:
+    def changed(self) -> None:
+        """A heartbeat has come, or the clock was set: who is there has to be looked at again."""
+        self._known = None
+
+    def members(self, swarm: bytes | None, now: float, expiry: float) -> Members:
         """Live peers that train the same model."""
-        return [
-            peer
-            for peer in self._peers.values()
-            if swarm is not None
-            and peer.heartbeat is not None
-            and peer.heartbeat.swarm == swarm
-            and peer.live(now, expiry)
-        ]
+        return self._look(swarm, now, expiry)[0]
+
+    def strangers(self, swarm: bytes | None, now: float, expiry: float) -> Members:
+        """Live peers that train something else."""
+        return self._look(swarm, now, expiry)[1]
+
+    def _look(self, swarm: bytes | None, now: float, expiry: float) -> tuple[Members, Members]:
+        question = (swarm, now, expiry)
+        if self._known is None or self._known[0] != question:
+            members, strangers = Members(), Members()
+            for peer in self._peers.values():
+                beat = peer.heartbeat
+                if beat is None or now - peer.heard > expiry or beat.state == "leaving":
+                    continue
+                (members if swarm is not None and beat.swarm == swarm else strangers).append(peer)
+            self._known = question, members, strangers
+        return self._known[1:]

@@ -11,6 +11,9 @@ class Settings:
 
     heartbeat: float = 2.0
     """Between two heartbeats. Shorter repairs losses sooner and costs about 0.3 kB each, to every peer."""
+    glance: float = 0.1
+    """Messages may come in hundreds a second: what follows from them is looked at no more often than this. Longer saves
+    work in swarms of hundreds, and answers later."""
     expiry: float = 8.0
     """Without a heartbeat for so long a peer no longer counts. Longer waits in vain for who has crashed."""
     join_wait: float = 3.0

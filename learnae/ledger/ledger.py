@@ -62,6 +62,7 @@ class Ledger:
         self._slots: dict[tuple[bytes, int], Entry] = {}
         self._ratios: dict[bytes, int] = {}
         self._summaries: dict[int, Interval] = {}
+        self._authors: dict[int, set[bytes]] = {}
         self._bounds: dict[int, Bounds] = {}
         self._new: list[Entry] = []
         self._unsure: set[int] = set()
@@ -176,6 +177,7 @@ class Ledger:
         self._sum = (self._sum + digest) % 2**256
         self._sums[interval] = self._sums.get(interval, 0) + digest
         self._summaries.pop(interval, None)
+        self._authors.pop(interval, None)
         self._unsure.update(i for i in self._bounds if i >= interval + 2 or (i >= interval and i in self._early))
 
     def __contains__(self, entry: Entry) -> bool:
@@ -310,8 +312,12 @@ class Ledger:
         """Who has updates in any interval after this one."""
         below = [i for i in self.floor.intervals if i.index > after] if self.floor else []
         found = {author for interval in below for author in interval.vector.authors}
-        later = (entries for i, entries in self._intervals.items() if i > after)
-        return found | {author for entries in later for author, _ in entries}
+        return found.union(*(self._authors_of(i) for i in self._intervals if i > after))
+
+    def _authors_of(self, interval: int) -> set[bytes]:
+        if interval not in self._authors:
+            self._authors[interval] = {author for author, _ in self._intervals[interval]}
+        return self._authors[interval]
 
     def settle(self, cut: CutId) -> list[Entry]:
         """Close everything up to this cut, whose set is ours.
@@ -331,6 +337,7 @@ class Ledger:
                 self._ratios.pop(entry.digest, None)
             del self._sums[interval]
             self._summaries.pop(interval, None)
+            self._authors.pop(interval, None)
         self._bounds = {i: bounds for i, bounds in self._bounds.items() if i > floor.index}
         self._early.intersection_update(self._bounds)
         self._unsure.intersection_update(self._bounds)

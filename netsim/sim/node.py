@@ -34,7 +34,7 @@ _WAIT = 2.0
 """Seconds until a snapshot is reported missing that none of its holders gives."""
 _HOLDERS = 4
 """From so many nodes at a time a snapshot is fetched."""
-_BRISK = 2.0
+_BRISK = 5.0
 """Most seconds between two ticks of a node that does not train yet."""
 _SAMPLE = 16
 """Every so many events the time that the coordinator takes is measured."""
