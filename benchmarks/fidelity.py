@@ -23,13 +23,16 @@ from netsim.sim import simulate
 
 NODES = 8
 SCENARIOS = ("lan-lab", "home-links", "partition-and-heal")
+LONG: dict[str, dict[str, Any]] = {"home-links": {"run.seconds": 300.0}}
+"""Of these the small version, made longer: the full one has a hundred nodes and larger pictures."""
 POINTS, PART = 1.5, 15.0  # bounds on the differences: of the accuracy in points, of the bytes in percent
 MOMENTS = (0.1, 0.25, 0.5, 0.75, 1.0)  # parts of a run at which both are laid side by side
 
 
 def load(name: str, quick: bool) -> Scenario:
     """The scenario with eight nodes; quick: its small version."""
-    return scenario.load(name, {"nodes.0.count": NODES}, small=quick)
+    changes = {"nodes.0.count": NODES, **({} if quick else LONG.get(name, {}))}
+    return scenario.load(name, changes, small=quick or name in LONG)
 
 
 def figures(result: Result) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _BEATS = 2
 """After so many heartbeats of gossipsub's the mesh is what it will be."""
 
 Kind = Callable[[bytes, bytes], events.Event]
+Mesh = dict[int, dict[int, None]]
+"""The neighbours of each node on one topic, in a fixed order."""
 
 
 class Gossip:
@@ -42,8 +44,9 @@ class Gossip:
         network.degree = degree
         self._degree = degree
         self._draw = network.agenda.stream("mesh")
-        self._mesh: dict[int, dict[int, None]] = {}
-        self._seen = -1
+        self._meshes: dict[Kind, Mesh] = {}
+        self._seen: dict[Kind, int] = {}
+        self._joined = -1
         self._crowd: list[Member] = []
         self._hop = 0.0
         self._missed = 0.0
@@ -62,7 +65,7 @@ class Gossip:
 
     def _flood(self, author: Member, kind: Kind, envelope: bytes, weight: int) -> None:
         network = self._network
-        mesh = self._current_mesh()
+        mesh = self._current_mesh(kind)
         online, agenda = network.online, network.agenda
         reached = {author.place}
         coming: list[tuple[float, int, int, int]] = []
@@ -78,7 +81,7 @@ class Gossip:
 
     def _pass_on(
         self,
-        mesh: dict[int, dict[int, None]],
+        mesh: Mesh,
         place: int,
         source: int,
         time: float,
@@ -101,13 +104,13 @@ class Gossip:
         if not node.gone and self._network.together(origin, node.place):
             node.handle(event)
 
-    def _current_mesh(self) -> dict[int, dict[int, None]]:
-        """What gossipsub makes of it every second: who has less than `degree - 1` neighbours takes some more, up to
-        `degree`; who has more than `degree + 1` drops some, down to that. Nobody minds how many the others have."""
-        network, mesh, degree = self._network, self._mesh, self._degree
-        if self._seen == network.changes:
+    def _current_mesh(self, kind: Kind) -> Mesh:
+        """What gossipsub makes of a topic's mesh every second: who has less than `degree - 1` neighbours takes some
+        more, up to `degree`; who has more than `degree + 1` drops some. Nobody minds how many the others have."""
+        network, mesh, degree = self._network, self._meshes.setdefault(kind, {}), self._degree
+        if self._seen.get(kind) == network.changes:
             return mesh
-        self._seen = network.changes
+        self._seen[kind] = network.changes
         for place in [place for place in mesh if place not in network.peers]:
             del mesh[place]
         for place, peers in network.peers.items():
@@ -162,8 +165,8 @@ class Gossip:
 
     def _current_crowd(self) -> list[Member]:
         network = self._network
-        if self._seen != network.changes:
-            self._seen = network.changes
+        if self._joined != network.changes:
+            self._joined = network.changes
             self._crowd = list(network.online.values())
             self._draw.shuffle(self._crowd)
             found = [network.lines[node.place].link for node in self._crowd]

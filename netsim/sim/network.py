@@ -255,4 +255,3 @@ class Network:
         )
         assert arrival is not None
         return arrival
-
