@@ -26,11 +26,13 @@ class VersionVector:
     Adding commutes and is idempotent: vectors that were fed the same ids in any order are equal.
     """
 
-    __slots__ = ("_ranges",)
+    __slots__ = ("_held", "_ranges")
 
     def __init__(self) -> None:
         # For each author disjoint, ascending, non-adjacent (first, last) ranges, both included.
         self._ranges: dict[bytes, list[tuple[int, int]]] = {}
+        self._held = 0
+        """Ranges of all authors."""
 
     def add(self, author: bytes, seq: int) -> bool:
         """Add one id; False if it was already there."""
@@ -46,6 +48,7 @@ class VersionVector:
         if stop < len(ranges) and ranges[stop][0] == seq + 1:
             last = ranges[stop][1]
             stop += 1
+        self._held += 1 - (stop - at)
         ranges[at:stop] = [(first, last)]
         return True
 
@@ -56,7 +59,9 @@ class VersionVector:
         if at < 0 or ranges[at][1] < seq:
             return
         first, last = ranges[at]
-        ranges[at : at + 1] = [pair for pair in ((first, seq - 1), (seq + 1, last)) if pair[0] <= pair[1]]
+        rest = [pair for pair in ((first, seq - 1), (seq + 1, last)) if pair[0] <= pair[1]]
+        self._held += len(rest) - 1
+        ranges[at : at + 1] = rest
         if not ranges:
             del self._ranges[author]
 
@@ -69,6 +74,7 @@ class VersionVector:
                     merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
                 else:
                     merged.append((first, last))
+            self._held += len(merged) - len(self._ranges.get(author, ()))
             self._ranges[author] = merged
 
     def __contains__(self, update: UpdateId) -> bool:
@@ -98,12 +104,9 @@ class VersionVector:
         """Whether adding this id keeps the vector within what `from_wire` takes: others must be able to read it."""
         ranges = self._ranges.get(author)
         if ranges is None:
-            return len(self._ranges) < MAX_AUTHORS and self._count() < MAX_RANGES
+            return len(self._ranges) < MAX_AUTHORS and self._held < MAX_RANGES
         grows = (author, seq - 1) not in self and (author, seq + 1) not in self
-        return not grows or (self._count() < MAX_RANGES and len(ranges) < MAX_GAPS)
-
-    def _count(self) -> int:
-        return sum(map(len, self._ranges.values()))
+        return not grows or (self._held < MAX_RANGES and len(ranges) < MAX_GAPS)
 
     @property
     def authors(self) -> list[bytes]:
@@ -143,6 +146,7 @@ class VersionVector:
         """An independent vector with the same ids."""
         clone = VersionVector()
         clone._ranges = {author: list(ranges) for author, ranges in self._ranges.items()}
+        clone._held = self._held
         return clone
 
     def to_wire(self) -> list[Any]:
@@ -172,6 +176,7 @@ class VersionVector:
             if author <= previous or not ascending or not apart or budget < 0:
                 raise WireError("a version vector's authors and ranges ascend without touching")
             vector._ranges[author] = ranges
+            vector._held += len(ranges)
             previous = author
         return vector
 

@@ -291,6 +291,9 @@ class Signed(Generic[M]):
     envelope: bytes
     digest: bytes  # names the content: equal for equal author and message
 
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
 
 def pack(message: Message) -> bytes:
     """A plain message as bytes."""

@@ -176,9 +176,10 @@ class Coordinator:
         if self._now and not -1.0 < gap < self._settings.expiry / 2:
             self._jump(gap)
         self._now = now
-        actions = self._on[type(event)](event, now)
-        if type(event) in _FREQUENT and 0 <= now - self._looked < self._settings.glance:
-            return [*actions, *self._intake.weigh()]
+        kind = type(event)
+        actions = self._on[kind](event, now)
+        if kind in _FREQUENT and 0 <= now - self._looked < self._settings.glance:
+            return [*actions, *self._intake.weigh()] if kind is events.UpdateHeard else actions
         self._looked = now
         return [*actions, *self._after(now)]
 
@@ -322,16 +323,19 @@ class Coordinator:
         if peer.is_echo(beat, now):
             return []
         was_live = peer.live(now, self._settings.expiry)
-        peer.heartbeat, peer.heard, peer.said, peer.ahead = beat, now, beat.time, beat.time - now
-        peer.left = beat.state == "leaving"
+        peer.hear(beat, now)
         self._memory.peers.changed()
-        actions = self._compare_clocks(peer)
-        if not was_live and peer.live(now, self._settings.expiry):
+        actions: list[Action] = []
+        if peer.misdated or abs(peer.ahead) > ABSURD:
+            actions += self._compare_clocks(peer)
+        if not was_live and not peer.left:
             actions.append(Notice("info", f"peer {short(peer.key)} is here ({beat.agent}, {beat.state})"))
             self._memory.fetcher.wake()
-        if beat.addresses and not peer.connected:
-            actions.append(LearnAddresses(peer.key, beat.addresses))
-        actions += self._meeting.compare(peer, now)
+        if not peer.connected:
+            if beat.addresses:
+                actions.append(LearnAddresses(peer.key, beat.addresses))
+        else:
+            actions += self._meeting.compare(peer, now)
         return actions
 
     @staticmethod
@@ -396,13 +400,13 @@ class Coordinator:
         ]
 
     def _peer_connected(self, event: events.PeerConnected, now: float) -> list[Action]:
-        self._memory.peers.get(event.peer).connected = True
+        self._memory.peers.connect(event.peer, connected=True)
         self._memory.fetcher.wake()
-        self._heart.hurry(now)
+        self._heart.hurry(event.peer, self._memory.peers.connections, now)
         return []
 
     def _peer_disconnected(self, event: events.PeerDisconnected, now: float) -> list[Action]:
-        self._memory.peers.get(event.peer).connected = False
+        self._memory.peers.connect(event.peer, connected=False)
         return []
 
     # --- what the user and the machine do

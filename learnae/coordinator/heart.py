@@ -16,6 +16,7 @@ from learnae.wire import Heartbeat, seal
 AGENT = f"learnae/{__version__}"
 _EMPTY_DIGEST = bytes(16)
 _HURRY = 0.2
+_GREETERS = 8
 _MILLISECOND = 0.001
 
 
@@ -49,8 +50,11 @@ class Heart:
         self._last += gap
         self.last_update += gap
 
-    def hurry(self, now: float) -> None:
-        """Somebody has come who should hear of us soon; but where many come all the time, everybody hears us enough."""
+    def hurry(self, peer: bytes, connected: int, now: float) -> None:
+        """This peer has come and should hear of somebody soon: where there are many, a few of them beat for it."""
+        lot = int.from_bytes(bytes(a ^ b for a, b in zip(self._author[:4], peer[:4], strict=True)))
+        if lot * connected >= _GREETERS * 2**32:
+            return
         self.next = min(self.next, max(now + _HURRY, self._last + self._settings.heartbeat / 2))
 
     def due(self, state: str, now: float) -> bool:

@@ -127,13 +127,18 @@ class Intake:
         """Has the trainer add an update, by what it counts for."""
         ledger = self._memory.ledger
         assert ledger is not None
-        return Apply(replace(entry, samples=ledger.samples(entry)), ledger.ratio(entry))
+        return Apply(self._counted(entry), ledger.ratio(entry))
 
     def unapply(self, entry: Entry) -> Unapply:
         """Has the trainer subtract an update."""
+        return Unapply(self._counted(entry))
+
+    def _counted(self, entry: Entry) -> Entry:
+        """The entry with the samples that are believed."""
         ledger = self._memory.ledger
         assert ledger is not None
-        return Unapply(replace(entry, samples=ledger.samples(entry)))
+        samples = ledger.samples(entry)
+        return entry if samples == entry.samples else replace(entry, samples=samples)
 
     def store(self, signed: Signed[Update], blocks: tuple[bytes, ...]) -> Store:
         """What makes an update durable."""

@@ -74,6 +74,14 @@ class Peer:
         corrected = self.heartbeat is None and self.said > now
         return beat.time <= self.said and not corrected
 
+    def hear(self, beat: Heartbeat, now: float) -> None:
+        """Its newest heartbeat has come."""
+        self.heartbeat = beat
+        self.heard = now
+        self.said = beat.time
+        self.ahead = beat.time - now
+        self.left = beat.state == "leaving"
+
     def live(self, now: float, expiry: float) -> bool:
         """Whether it was heard of recently and has not said goodbye."""
         return self.heartbeat is not None and self.heartbeat.state != "leaving" and now - self.heard <= expiry
@@ -118,6 +126,8 @@ class PeerTable:
 
     def __init__(self) -> None:
         self._peers: dict[bytes, Peer] = {}
+        self.connections = 0
+        """To how many of them there is a connection."""
         self._known: tuple[object, Members, Members] | None = None
 
     def get(self, key: bytes) -> Peer:
@@ -131,6 +141,12 @@ class PeerTable:
                     self.changed()
             peer = self._peers[key] = Peer(key)
         return peer
+
+    def connect(self, key: bytes, *, connected: bool) -> None:
+        """A connection to this peer has come up, or the last one is gone."""
+        peer = self.get(key)
+        self.connections += connected - peer.connected
+        peer.connected = connected
 
     def has_left(self, key: bytes) -> bool:
         """Whether this node has said goodbye."""

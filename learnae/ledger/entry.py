@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from learnae.genesis import Genesis
 from learnae.vector import UpdateId
@@ -28,21 +29,26 @@ class Entry:
         """Author and number; not unique if the author has signed two contents under one number."""
         return self.author, self.seq
 
-    @classmethod
-    def of(cls, signed: Signed[Update]) -> Entry:
+    @staticmethod
+    def of(signed: Signed[Update]) -> Entry:
         """The entry of a verified update."""
-        update = signed.message
-        return cls(
-            signed.author,
-            update.seq,
-            update.slot,
-            update.samples,
-            update.norm,
-            update.share,
-            update.loss,
-            update.base,
-            signed.digest,
-        )
+        return _entry(signed)
+
+
+@lru_cache(maxsize=4096)
+def _entry(signed: Signed[Update]) -> Entry:
+    update = signed.message
+    return Entry(
+        signed.author,
+        update.seq,
+        update.slot,
+        update.samples,
+        update.norm,
+        update.share,
+        update.loss,
+        update.base,
+        signed.digest,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ class Ledger:
         """Whether the cut that the author's weights stand on precedes the update, and not by too many others."""
         interval = self.rules.interval(entry.slot)
         base = entry.base.index if entry.base is not None else -1
-        between = sum(base < index < interval for index in self.chain)
-        return base < interval and between <= self.rules.staleness
+        between = [index for index in self.chain if base < index < interval]
+        return base < interval and len(between) <= self.rules.staleness
 
     def is_foreign(self, entry: Entry) -> bool:
         """Whether the author's weights stand on another history than the one settled here.
@@ -119,11 +119,11 @@ class Ledger:
 
     def _wins(self, entry: Entry) -> bool:
         rivals = self.rivals(entry)
-        if any(self.rules.interval(rival.slot) <= self.closed for rival in rivals):
+        if rivals and any(self.rules.interval(rival.slot) <= self.closed for rival in rivals):
             return False
         if self._settled_number(entry):
             return False
-        return all(self._rank(entry) < self._rank(rival) for rival in rivals)
+        return not rivals or all(self._rank(entry) < self._rank(rival) for rival in rivals)
 
     def _rank(self, entry: Entry) -> tuple[int, bytes]:
         # The earlier interval first: what some may have settled already cannot be pushed out by what comes later.
@@ -143,10 +143,12 @@ class Ledger:
         nodes which have forgotten more or less of the past decide alike.
         """
         interval, window = self.rules.interval(entry.slot), self.rules.window
-        near = [self._intervals[i].get(entry.id) for i in self._intervals if abs(i - interval) <= window]
-        found = {rival.digest: rival for rival in (*near, self._slots.get((entry.author, entry.slot))) if rival}
-        found.pop(entry.digest, None)
-        return list(found.values())
+        name = entry.id
+        near = [entries.get(name) for i, entries in self._intervals.items() if abs(i - interval) <= window]
+        near.append(self._slots.get((entry.author, entry.slot)))
+        if not any(near):
+            return []
+        return list({rival.digest: rival for rival in near if rival and rival.digest != entry.digest}.values())
 
     # --- the set
 

@@ -67,17 +67,37 @@ class Gossip:
         network = self._network
         mesh = self._current_mesh(kind)
         online, agenda = network.online, network.agenda
-        reached = {author.place}
+        reached = {author.place: agenda.now}
         coming: list[tuple[float, int, int, int]] = []
         self._pass_on(mesh, author.place, author.place, agenda.now, weight, coming)
-        while coming:
+        while coming or self._fetched(mesh, reached, weight, coming):
             time, _, place, source = heapq.heappop(coming)
             if place in reached:
                 continue
-            reached.add(place)
+            reached[place] = time
             event = kind(envelope, online[source].author)
             agenda.at(time, self._deliver, online[place], author.place, event)
             self._pass_on(mesh, place, source, time + HOP, weight, coming)
+
+    def _fetched(
+        self, mesh: Mesh, reached: dict[int, float], weight: int, coming: list[tuple[float, int, int, int]]
+    ) -> bool:
+        """Whom the mesh did not reach hears of a message from neighbours outside it, up to a second later, and asks for
+        it: whether there is such a node. It closes the gap that a partition leaves between two meshes."""
+        network, lines = self._network, self._network.lines
+        for place in [place for place in network.online if place not in reached]:
+            peers = [other for other in network.peers[place] if other in reached and other not in mesh[place]]
+            for other in peers[: links.LAZY]:
+                heard = reached[other] + self._draw.random()
+                self.copies += 1
+                asked = links.carry(lines[place], lines[other], links.IHAVE, heard, lossless=network.lossless)
+                if asked is None:
+                    continue
+                arrival = links.carry(lines[other], lines[place], weight, asked, lossless=network.lossless)
+                if arrival is not None:
+                    heapq.heappush(coming, (arrival, self.copies, place, other))
+                    break
+        return bool(coming)
 
     def _pass_on(
         self,
@@ -158,7 +178,7 @@ class Gossip:
     def _deliver_all(self, batch: list[Member], author: Member, event: events.Event, missed: float) -> None:
         network, origin = self._network, author.place
         for node in batch:
-            if node.gone or node is author or not network.together(origin, node.place):
+            if node.gone or node is author or (network.parted and not network.together(origin, node.place)):
                 continue
             if not missed or self._draw.random() >= missed:
                 node.handle(event)

@@ -63,6 +63,8 @@ class Network:
         """Neighbours in a node's mesh, over which messages are passed on,"""
         self.published = 0
         """and messages that were."""
+        self.parted = False
+        """Whether there is a partition."""
         self._sides = [0] * len(lines)
         self._places: dict[bytes, int] = {}
         self._draw = agenda.stream("connections")
@@ -92,6 +94,7 @@ class Network:
         """The first places no longer reach the others; 0 heals that."""
         count = round(part * len(self.lines))
         self._sides = [int(place < count) for place in range(len(self.lines))]
+        self.parted = 0 < count < len(self.lines)
         for one in list(self.peers):
             for other in list(self.peers[one]):
                 if self._sides[one] != self._sides[other]:

@@ -151,7 +151,9 @@ class Node:
 
     def start(self) -> None:
         """The daemon starts; its trainer says hello a little later."""
-        self.handle(events.Listening((f"/ip4/10.{self.place >> 16}.{self.place >> 8 & 255}.{self.place & 255}/tcp/4117",)))
+        self.handle(
+            events.Listening((f"/ip4/10.{self.place >> 16}.{self.place >> 8 & 255}.{self.place & 255}/tcp/4117",))
+        )
         self.world.network.come(self)
         self.agenda.after(BOOT, self._hello)
         self._tick(self._ticking)
@@ -185,6 +187,10 @@ class Node:
             began = time.perf_counter()
             todo = self.coordinator.handle(event, now)
             tally.seconds += _SAMPLE * (time.perf_counter() - began)
+        if type(event) is events.PeerConnected:
+            self._hurry()
+        if not todo:
+            return
         for action in todo:
             keep = self._done.get(type(action))
             if keep is not None:
@@ -193,8 +199,6 @@ class Node:
             perform = self._performed.get(type(action))
             if perform is not None:
                 perform(action)
-        if type(event) is events.PeerConnected:
-            self._hurry()
 
     def _tick(self, ticking: int) -> None:
         if self.gone or ticking != self._ticking:
