@@ -3,13 +3,21 @@
 Two real daemons on loopback train and merge at full speed, with rounds of half a second. A client asks one of them for
 its status and peers, again and again, then fifty clients listen to its event stream. CPU time is that of the daemon
 process, as the system counts it; what the clients cost is their own process' affair.
+
+Then it is flooded: by a thousand connections at once, each with a request, opened anew as soon as they end; by bodies of
+10 MB, sixteen at a time; by two hundred readers of the event stream who never read. The flood comes from a process that
+gives way to everything else (nice 19), so that what is seen is what the daemon does about it. Between the floods, by
+turns, the same node is left alone for as long: what else the machine does hits both alike.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import multiprocessing
+import os
+import resource
 import socket
 import sys
 import tempfile
@@ -21,13 +29,23 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
+import trio
+
 from benchmarks.report import Report, arguments
 from netsim import processes
-from netsim.daemons import Node, Swarm
+from netsim.daemons import Node, Swarm, Unreachable
 
 CLIENTS = 50
+CONNECTIONS, BODIES, STALLED = 1000, 16, 200
+FLOODS = {
+    f"{CONNECTIONS} connections": "connections",
+    "10 MB bodies": "bodies",
+    f"{STALLED} stalled readers": "stalled",
+}
+BODY = 10 * 2**20
 TASK = f"{Path(__file__).with_name('seeded.py').resolve()}:Hasty"
-FLAGS = ("--topic", "benchmark", "--task", TASK, "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0")
+START = ("--paused", "--torch-threads", "1", "--ipfs", "off", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0")
+FLAGS = ("--topic", "benchmark", "--task", TASK, *START)
 
 
 def place(node: Node) -> tuple[str, int]:
@@ -112,6 +130,106 @@ def asked(node: Node, seconds: float) -> dict[str, float]:
         process.join(10)
 
 
+async def flood(kind: str, where: tuple[str, int]) -> None:
+    """Do this to the endpoint until cancelled."""
+    host = b"Host: %s:%d\r\n" % (where[0].encode(), where[1])
+    requests = {
+        "connections": b"GET /api/status HTTP/1.1\r\n" + host + b"\r\n",
+        "bodies": b"POST /api/pause HTTP/1.1\r\n" + host + b"Content-Length: %d\r\n\r\n" % BODY,
+        "stalled": b"GET /api/events HTTP/1.1\r\n" + host + b"\r\n",
+    }
+
+    async def again() -> None:
+        while True:
+            with contextlib.suppress(OSError, trio.BrokenResourceError):
+                async with await trio.open_tcp_stream(*where) as connection:
+                    if kind == "stalled":
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    await connection.send_all(requests[kind])
+                    if kind == "bodies":
+                        for _ in range(BODY // 2**16):
+                            await connection.send_all(bytes(2**16))
+                    if kind == "stalled":
+                        await trio.sleep(20)
+                    async for _ in connection:
+                        pass
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range({"connections": CONNECTIONS, "bodies": BODIES, "stalled": STALLED}[kind]):
+            nursery.start_soon(again)
+
+
+def attack(kind: str, where: tuple[str, int]) -> None:
+    """The same in a process of its own, which gives way to all others."""
+    os.nice(19)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
+    trio.run(flood, kind, where)
+
+
+def steps_of(node: Node) -> tuple[float, dict[str, Any]]:
+    """When its status was had, and the status: who is turned away while others hold all connections tries again."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return time.monotonic(), node.status()
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def under(node: Node, seconds: float, kind: str | None) -> dict[str, float]:
+    """What the node does in so many seconds while this is done to it; None: nothing is."""
+    process = None
+    if kind is not None:
+        process = multiprocessing.get_context("spawn").Process(target=attack, args=(kind, place(node)))
+        process.start()
+    try:
+        time.sleep(4)  # until all of them are there
+        began, before = steps_of(node)
+        daemon, trainer = processes.cpu_seconds(node.pid), processes.cpu_seconds(before["trainer"]["pid"])
+        time.sleep(seconds)
+        ended, after = steps_of(node)
+        daemon, trainer = (
+            processes.cpu_seconds(node.pid) - daemon,
+            processes.cpu_seconds(after["trainer"]["pid"]) - trainer,
+        )
+    finally:
+        if process is not None:
+            process.kill()
+            process.join()
+    steps, elapsed = after["trainer"]["steps"] - before["trainer"]["steps"], ended - began
+    refused = sum(after["api"][name] - before["api"][name] for name in ("refused", "turned_away"))
+    return {
+        "steps/s": steps / elapsed,
+        "updates/s": (after["ledger"]["updates"] - before["ledger"]["updates"]) / elapsed,
+        "steps/CPU s": steps / trainer,
+        "daemon CPU %": 100 * daemon / elapsed,
+        "refused/s": refused / elapsed,
+        "daemon MB": processes.resident(node.pid) / 1e6,
+    }
+
+
+def floods(node: Node, seconds: float, turns: int, report: Report) -> None:
+    """Flood it in every way, by turns with none, and compare."""
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in ("nothing", *FLOODS)}
+    ratios: dict[str, list[float]] = {name: [] for name in FLOODS}
+    for _ in range(turns):
+        for name, kind in FLOODS.items():
+            rows["nothing"].append(under(node, seconds, None))
+            rows[name].append(under(node, seconds, kind))
+            ratios[name].append(rows[name][-1]["steps/s"] / rows["nothing"][-1]["steps/s"])
+    middle = {name: {key: median(row[key] for row in found) for key in found[0]} for name, found in rows.items()}
+    report.table(
+        f"the node under floods, {turns} times {seconds:.0f} s each, medians",
+        [{"flood": name, **row} for name, row in middle.items()],
+    )
+    for name, found in ratios.items():
+        report.target(f"training speed under {name}, of that just before", median(found), "at least", 0.9)
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Run, print, compare with the targets."""
     options = arguments(__doc__ or "", given)
@@ -119,10 +237,11 @@ def main(given: Sequence[str] | None = None) -> int:
     count, seconds, turns = (40, 8.0, 2) if options.quick else (200, 20.0, 4)
     with tempfile.TemporaryDirectory() as directory, Swarm(Path(directory)) as swarm:
         first = swarm.start(*FLAGS, "--shard", "1/2")
-        swarm.wait_ready(60)
+        swarm.wait_ready(180)
         swarm.start(*FLAGS, "--shard", "2/2", "--peer", first.status()["listen"][0])
-        swarm.wait_together(60)
-        swarm.wait_rounds(3, 60)
+        swarm.wait_together(180)
+        swarm.resume()
+        swarm.wait_rounds(3, 180)
 
         paths = ("/api/status", "/api/peers", "/api/updates", "/api/history", "/metrics")
         times = {path: answer_times(place(first), path, count) for path in paths}
@@ -143,6 +262,7 @@ def main(given: Sequence[str] | None = None) -> int:
             f"the watched node, {turns} times {seconds:.0f} s each, medians",
             [{"with": name, **row} for name, row in middle.items()],
         )
+        floods(first, seconds, turns, report)
     alone, listened = middle["nobody"], middle[listening]
     for path in paths[:2]:
         report.target(f"median answer time of {path}", median(times[path]), "at most", 50.0, "ms")

@@ -159,7 +159,9 @@ def select(home: Path, profile: str | None) -> list[Daemon]:
             raise DaemonError(f"no daemon runs with profile {profile!r} in {home}. {others}", code="no-daemon")
         return chosen
     if not found:
-        raise DaemonError(f"no daemon runs here: none has a profile in {home}. {START}", code="no-daemon")
+        ended = ", ".join(sorted(repr(path.parent.name) for path in home.glob(f"*/{LOG_FILE}")))
+        why = f"that of {ended} in {home} has ended (`learnae logs`)" if ended else f"there is no profile in {home} yet"
+        raise DaemonError(f"no daemon runs here: {why}. {START}", code="no-daemon")
     return found
 
 

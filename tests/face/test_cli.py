@@ -277,6 +277,14 @@ def test_a_refusal_is_told(tmp_path: Path) -> None:
     assert "not paused" in result.stderr
 
 
+def test_one_that_has_ended_has_left_a_log(tmp_path: Path) -> None:
+    assert "there is no profile in" in learnae(tmp_path, "status").stderr
+    (tmp_path / "attic").mkdir()
+    (tmp_path / "attic" / "learnaed.log").touch()
+    shown = " ".join(learnae(tmp_path, "status").stderr.split())
+    assert "that of 'attic' in" in shown and "has ended (`learnae logs`). Start one" in shown
+
+
 def test_none_running_says_what_to_do(tmp_path: Path) -> None:
     result = learnae(tmp_path, "status")
     assert result.exit_code == 1

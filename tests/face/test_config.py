@@ -15,7 +15,7 @@ from learnae.config import Config, flag
 from learnae.errors import ConfigError, StoreError
 from learnae.peer import peer_id
 from learnae.tasks import BUILT_IN
-from learnaed import main
+from learnaed import __main__, main
 from learnaed.network.settings import NetworkSettings
 
 PEER = f"/ip4/192.0.2.7/tcp/4117/p2p/{peer_id(bytes(32))}"
@@ -242,6 +242,17 @@ def test_errors_of_the_daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert result.exit_code == 1
     assert "unexpected ZeroDivisionError" in result.stderr and "Traceback" not in result.stderr
     assert "Traceback" in CliRunner().invoke(main.cli, [*flags, "--log-level", "debug"]).stderr
+
+
+def test_ctrl_c_while_it_loads_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading:
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "learnaed.main", Loading())
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 0
 
 
 def test_the_command_loads_nothing_heavy() -> None:

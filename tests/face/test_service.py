@@ -56,6 +56,15 @@ def configured(home: Path) -> list[str]:
     return ["--home", str(home)]
 
 
+def test_what_a_service_will_not_find_is_said(system: Path, tmp_path: Path) -> None:
+    flags = configured(tmp_path / "home")
+    with (tmp_path / "home" / "learnae.toml").open("a") as file:
+        file.write('secret_file = "/var/tmp/lab.secret"\ndata = "/usr"\n')
+    done = run("install", *flags)
+    assert done.exit_code == 0, done.output
+    assert "will not find" in done.stderr and "/var/tmp/lab.secret: move" in done.stderr and "/usr" not in done.stderr
+
+
 def test_install_status_and_uninstall(system: Path, tmp_path: Path) -> None:
     path = tmp_path / "config" / "systemd" / "user" / "learnaed.service"
     assert run("status").exit_code == 3

@@ -256,7 +256,7 @@ class Gossip(Pubsub):
             await super()._handle_new_peer(peer_id)
 
     async def _send_recent_messages_to_new_peer(self, peer_id: ID) -> None:
-        """The first use of a peer's queue. libp2p drops what exceeds 32 waiting messages, which a burst of dozens does."""
+        """The first use of a peer's queue, in which libp2p has no room for more than 32 messages: less than a burst."""
         queue = self.peer_queues.get(peer_id)
         if queue is not None:
             queue._queue.max_size = MAX_QUEUED

@@ -106,7 +106,9 @@ def _families(status: Mapping[str, Any], healthy: bool) -> Iterator[Any]:
         pinning.add_metric([str(ipfs.get("state"))], 1)
         yield pinning
     reasons = {str(row["reason"]) for row in (status.get("paused") or {}).get("reasons", ())}
-    paused = GaugeMetricFamily("learnae_paused", "1 for a reason for which it does not train, else 0", labels=["reason"])
+    paused = GaugeMetricFamily(
+        "learnae_paused", "1 for a reason for which it does not train, else 0", labels=["reason"]
+    )
     for reason in sorted(reasons | {cause.value for cause in Cause}):
         paused.add_metric([reason], float(reason in reasons))
     yield paused

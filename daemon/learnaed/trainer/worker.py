@@ -238,7 +238,9 @@ class Worker:
                 self._save()
             case _:
                 if not self._updates.handle(message):
-                    raise LearnaeError(f"the daemon sent {type(message).__name__}, which is not for trainers", code="defect")
+                    raise LearnaeError(
+                        f"the daemon sent {type(message).__name__}, which is not for trainers", code="defect"
+                    )
 
     # --- state and figures
 

@@ -48,7 +48,11 @@ def install(home: Path | None, only_print: bool) -> None:
         click.echo(render(executable, directory), nl=sys.platform == "win32")
         return
     chosen = manager()
-    _check(directory)
+    config = _check(directory)
+    if sys.platform == "linux" and (lost := [path for path in (str(directory), *_read(config)) if _temporary(path)]):
+        click.echo(
+            f"warning: a service has a /tmp of its own and will not find {' and '.join(lost)}: move it", err=True
+        )
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # The service may write nowhere else, so not make it.
     chosen.install(chosen.unit(executable, directory))
     click.echo(f"installed and started: {chosen.path}\n{chosen.hint}\nWatch it with `learnae status`.")
@@ -84,11 +88,21 @@ def status(context: click.Context, as_json: bool) -> None:
     context.exit(0 if state.active else 3)
 
 
-def _check(home: Path) -> None:
+def _read(config: Config) -> list[str]:
+    """Paths that the daemon reads, besides those in home."""
+    task = config.task.rpartition(":")[0]
+    return [str(path) for path in (config.secret_file, config.data, task) if path]
+
+
+def _temporary(path: str) -> bool:
+    return any(Path(path).expanduser().absolute().is_relative_to(place) for place in ("/tmp", "/var/tmp"))
+
+
+def _check(home: Path) -> Config:
     """A service has no flags: the file must say it all. The variables here are not those that it will see."""
     variables = [name for name in os.environ if name.startswith("LEARNAE_") and name not in ("LEARNAE_HOME",)]
     try:
-        Config.resolve({"home": home}, {})
+        return Config.resolve({"home": home}, {})
     except ConfigError as error:
         hint = f" ({', '.join(sorted(variables))} here is not known to a service.)" if variables else ""
         raise ConfigError(

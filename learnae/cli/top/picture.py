@@ -67,9 +67,8 @@ def figures(status: Mapping[str, Any]) -> list[Text]:
         training += f", {percent(status['share'])} of the swarm's work"
     if trainer.get("restarts"):
         training += f", {trainer['restarts']} restarts"
-    updates = (
-        f"{ledger.get('updates', 0)} by {plural(ledger.get('authors', 0), 'node')}, {ledger.get('missing') or 'none'} missing"
-    )
+    authors = plural(ledger.get("authors", 0), "node")
+    updates = f"{ledger.get('updates', 0)} by {authors}, {ledger.get('missing') or 'none'} missing"
     if ledger.get("clipped"):
         updates += f", {ledger['clipped']} in part"
     kept = f"{snapshots.get('held', 0)} kept, {size(snapshots.get('bytes'))} of {size(snapshots.get('cap'))}"
