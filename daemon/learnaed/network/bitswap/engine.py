@@ -14,6 +14,7 @@ from libp2p.peer.id import ID
 
 from learnae.errors import NetworkError, WireError
 from learnaed.network.bitswap import wire
+from learnaed.network.bitswap.inlet import Inlet
 from learnaed.network.bitswap.link import Link
 from learnaed.network.bitswap.schedule import Drop, Limits, Orders
 from learnaed.network.bitswap.session import OnDrop, Session
@@ -44,6 +45,10 @@ MAX_UNWANTED: Final = 8 * 1024 * 1024
 ATTEMPTS: Final = 3
 OPEN_SECONDS: Final = 10.0
 WATCH_SECONDS: Final = 0.5
+
+
+class _Gone(Exception):
+    """There is no connection to the peer: that tells nothing of what it speaks."""
 
 
 @dataclass(slots=True)
@@ -123,6 +128,7 @@ class Bitswap:
                     now = trio.current_time()
                     for link in list(self._links.values()):
                         link.expire(now)
+                        self._poke(link)
                     for session in list(self._sessions):
                         session.tick(now)
         finally:
@@ -199,8 +205,8 @@ class Bitswap:
 
         try:
             with trio.CancelScope() as scope:
-                rest = bytearray()
-                while (message := await link.read(stream, rest, progress, scope.cancel)) is not None:
+                inlet = Inlet(stream)
+                while (message := await link.read(inlet, progress, scope.cancel)) is not None:
                     self._take_in(link, message)
                     delay = self._limiter.delay(link.peer, _cost(message), trio.current_time())
                     if delay:
@@ -279,6 +285,10 @@ class Bitswap:
             with link.task():
                 while link.has_work:
                     await self._write_one(link)
+        except _Gone:
+            # A moment before that is told; or it is back already, which then nobody tells.
+            await self._discard(link)
+            link.renew(self._outstanding(link.peer))
         except Exception as error:
             _log.debug("no Bitswap with %s: %r", link.peer, error)
             self._counters.dropped["bitswap-refused"] += 1
@@ -300,6 +310,8 @@ class Bitswap:
                     await link.write(stream, body)
                 return
             except (BaseLibp2pError, OSError, NetworkError) as error:
+                if not self._is_there(link):
+                    raise _Gone from error
                 link.failures += 1
                 if link.failures >= ATTEMPTS:
                     raise
@@ -324,6 +336,10 @@ class Bitswap:
         self._nursery.start_soon(self._drain, link, stream)
         return stream
 
+    def _is_there(self, link: Link) -> bool:
+        """Whether a connection to the peer is open just now, whatever was told of it."""
+        return self._host is not None and self._host.has_connection(link.peer)
+
     def _outstanding(self, peer: str) -> list[bytes]:
         return [cid for session in self._sessions for cid in session.schedule.outstanding(peer)]
 
@@ -343,7 +359,7 @@ class Bitswap:
             _log.debug("the Bitswap stream to %s broke: %r", link.peer, error)
         if link.stream is stream and self._links.get(link.peer) is link:
             link.stream = None
-            link.failures += 1
+            link.failures += self._is_there(link)
             outstanding = self._outstanding(link.peer)
             if link.failures >= ATTEMPTS:
                 self._give_up(link.peer, Drop.REFUSED)
