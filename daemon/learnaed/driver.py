@@ -155,6 +155,7 @@ class Driver:
         """The trainer process ended without being asked to."""
         self._notify("warning", "the trainer process ended; it is started again and resumes from its saved state")
         self._relaunched()
+        self._shelf.untidy = True  # of what it was writing
         self.post(events.TrainerLost())
 
     def _relaunched(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 
-from learnae.errors import NetworkError, WireError
+from learnae.errors import NetworkError, StoreError, WireError
 from learnaed.network.bitswap import wire
 from learnaed.network.bitswap.inlet import Inlet
 from learnaed.network.bitswap.link import Link
@@ -277,8 +278,9 @@ class Bitswap:
     def _poke(self, link: Link) -> None:
         """Have a task write what there is to write. It ends when nothing is left, so an idle peer costs none."""
         if not link.writing and link.has_work and self._nursery is not None:
-            link.writing = True
-            self._nursery.start_soon(self._write_all, link)
+            with suppress(RuntimeError):  # the nursery was cancelled, and is waiting for its last task
+                self._nursery.start_soon(self._write_all, link)
+                link.writing = True
 
     async def _write_all(self, link: Link) -> None:
         try:
@@ -396,18 +398,23 @@ class Bitswap:
     async def _answer(self, link: Link, entry: wire.Entry) -> tuple[bytes, ...] | None:
         """What to say to a want: a block (two parts), a presence (one), or nothing."""
         talks = link.protocol == wire.PROTOCOLS[0]
-        if self._source is None:
-            here: object = None
-        elif entry.have:
-            here = await self._source.has(entry.cid)
-        else:
-            here = await self._source.get(entry.cid)
+        here = await self._look_up(entry)
         if here is None or (isinstance(here, bytes) and len(here) > wire.MAX_BLOCK):
             return (wire.presence(entry.cid, has=False),) if entry.dont_have and talks else None
         link.ledger.answered(entry)
         if isinstance(here, bytes):
             return wire.block_parts(entry.cid, here, link.protocol)
         return (wire.presence(entry.cid, has=True),) if talks else None
+
+    async def _look_up(self, entry: wire.Entry) -> bytes | int | None:
+        if self._source is None:
+            return None
+        try:
+            return await (self._source.has(entry.cid) if entry.have else self._source.get(entry.cid))
+        except StoreError as error:
+            # Trouble with our disk is no fault of the peer's, who may go on giving us blocks.
+            _log.warning("a block that a peer wants cannot be read: %s", error)
+            return None
 
 
 def _cost(message: wire.Message) -> int:
