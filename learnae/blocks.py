@@ -21,13 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, NamedTuple
 
+import psutil
+
 from learnae.cid import MAX_BLOCK, digest_of, make_cid
 from learnae.errors import StoreError, disk_code
 
 SHARDS: Final = 256
 """Directories that the files are spread over, by the first byte of the hash."""
 DRAFT_SECONDS: Final = 3600.0
-"""Age at which a file that never got its name is taken for the remains of a dead process."""
+"""Age at which a file that never got its name is taken for the remains of a dead process, whatever has its number."""
 _WRITERS: Final = 8  # threads of all batches: most of their time they wait for the disk
 _AHEAD: Final = 2 * _WRITERS  # blocks that wait for them
 
@@ -164,9 +166,13 @@ class Blocks:
 
     def size(self, cid: bytes) -> int | None:
         """Bytes of the block; None if it is not here."""
+        return self.size_of(digest_of(cid))
+
+    def size_of(self, digest: bytes) -> int | None:
+        """The same by its digest."""
         with self._clear_errors("read"):
             try:
-                return self._path(digest_of(cid)).stat().st_size
+                return self._path(digest).stat().st_size
             except FileNotFoundError:
                 return None
 
@@ -198,14 +204,18 @@ class Blocks:
         return True
 
     def tidy(self, age: float = DRAFT_SECONDS) -> None:
-        """Delete what processes that died, or whose disk was full, left behind `age` seconds ago or more.
+        """Delete what processes have left behind that are dead by now, and what is `age` seconds old or more.
 
         Zero is right where nobody else can be writing.
         """
+        alive: dict[str, bool] = {}
         with self._clear_errors("listed"), contextlib.suppress(FileNotFoundError):
             for draft in list(self._drafts.iterdir()):
+                writer = draft.name.partition("-")[0]
+                if writer not in alive:
+                    alive[writer] = not writer.isdecimal() or psutil.pid_exists(int(writer))
                 with contextlib.suppress(OSError):
-                    if abs(time.time() - draft.stat().st_mtime) >= age or not age:
+                    if not alive[writer] or not age or abs(time.time() - draft.stat().st_mtime) >= age:
                         draft.unlink()
 
     def _drop(self, path: Path, digest: bytes) -> None:

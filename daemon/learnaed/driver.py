@@ -162,6 +162,7 @@ class Driver:
         else:
             self._notify("warning", text)
         self._relaunched()
+        self._shelf.untidy = True  # of what it was writing
         self.post(events.TrainerLost())
 
     def _relaunched(self) -> None:

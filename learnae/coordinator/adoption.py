@@ -51,6 +51,7 @@ class Adoption:
         self.adopted = 0
         self._since: dict[str, float] = {}
         self._fetching: bytes | None = None
+        self._asked: frozenset[bytes] = frozenset()
         self._fetched: bytes | None = None
         self._retry = 0.0
         self._since_goal = 0.0
@@ -109,8 +110,10 @@ class Adoption:
             weights = manifest.weights
         if snapshots(weights):
             return [], manifest, True
-        if self._fetching == weights or now < self._retry or not holders:
-            return [], manifest, False
+        under_way = self._fetching == weights
+        if now < self._retry or (self._asked if under_way else frozenset()).issuperset(holders):
+            return [], manifest, False  # nobody has it, or nobody new
+        self._asked = (self._asked if under_way else frozenset()).union(holders)
         self._fetching = weights
         return [FetchSnapshot(weights, tuple(holders))], manifest, False
 

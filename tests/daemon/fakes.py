@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -51,7 +51,10 @@ class FakeSession:
     def __exit__(self, *error: object) -> None:
         self._open = False
 
-    def want(self, cids: Iterable[bytes]) -> None:
+    def add(self, peer: str) -> None:
+        """Nobody else is here."""
+
+    def want(self, cids: Iterable[bytes], sizes: Mapping[bytes, int] | None = None) -> None:
         self._wanted += [cid for cid in dict.fromkeys(cids) if cid not in self._wanted]
 
     ready = 0
@@ -85,6 +88,7 @@ class FakeNetwork:
         self.source: Donor | None = None
         """Gives this node's blocks to others."""
         self.sessions = 0
+        self.arrived: list[bytes] = []
         self._others = others
         others[self.peer_id] = self
 
@@ -122,6 +126,9 @@ class FakeNetwork:
         self.sessions += 1
         there = [self._others[peer].source for peer in peers if peer in self._others]
         return FakeSession([source for source in there if source is not None])
+
+    def blocks_arrived(self, cids: Iterable[bytes]) -> None:
+        self.arrived += cids
 
     def learn_addresses(self, peer: str, addresses: Sequence[str]) -> None:
         raise AssertionError("no test needs this")

@@ -352,7 +352,9 @@ async def test_what_is_kept_is_looked_up_when_all_that_came_before_the_trainer_i
 
 async def test_a_trainer_begins_as_the_one_that_said_hello(rig: Rig) -> None:
     await rig.driver.hear_trainer(hello(rig))
+    rig.shelf.untidy = False
     rig.driver.lost_trainer()
+    assert rig.shelf.untidy  # what it was writing is deleted at the next look
     assert rig.driver.trainer is not None
     rig.driver.trainer.life = 2
     await rig.driver.hear_trainer(hello(rig))

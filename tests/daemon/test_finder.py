@@ -35,7 +35,7 @@ class Session:
         self.blocks, self.given = blocks, given
         self.wanted: list[bytes] = []
 
-    def want(self, cids: Iterable[bytes]) -> None:
+    def want(self, cids: Iterable[bytes], sizes: Mapping[bytes, int] | None = None) -> None:
         self.wanted += cids
 
     def fetch(self, cids: Iterable[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
@@ -64,6 +64,10 @@ class Peers:
     def __init__(self, blocks: Held | None = None) -> None:
         self.blocks = blocks
         self.given: list[bytes] = []
+        self.arrived: list[bytes] = []
+
+    def blocks_arrived(self, cids: Iterable[bytes]) -> None:
+        self.arrived += cids
 
     def connected(self) -> tuple[str, ...]:
         return () if self.blocks is None else ("12D3KooWPeer",)

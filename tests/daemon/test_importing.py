@@ -69,6 +69,16 @@ def test_what_is_here_may_be_missing_in_the_file(there: Place, here: Place) -> N
     assert take(here, written(made.cid, list(there.archive.blocks(made.cid))[:1])).index == 0
 
 
+@pytest.mark.parametrize("form", ["car", "safetensors"])
+def test_what_is_here_needs_no_room_twice(there: Place, here: Place, form: str) -> None:
+    root = root_of(0)
+    data = content(0) if form == "safetensors" else written(root, list(there.archive.blocks(root)))
+    take(here, data)
+    here.store.set_cap(here.store.statistics().bytes + 1000)
+    assert take(here, data).cid == root
+    assert here.store.statistics().reserved == 0
+
+
 def test_what_does_not_belong_is_left_out(there: Place, here: Place) -> None:
     made = manifest(0)
     blocks = list(there.archive.blocks(made.cid))

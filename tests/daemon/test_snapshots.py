@@ -356,8 +356,50 @@ async def test_leaves_that_are_alike_come_once_or_twice_but_all_of_them(
     """A matrix of zeros, for one."""
     data = bytes(7 * LEAF) + b"end"
     root = write(there, [data]).cid
-    await Peers(there, a=None).fetch(store, root)
+    made = await Peers(there, a=None).fetch(store, root)
     assert b"".join(store.read(root)) == data
+    assert made.progress.done == made.progress.size == len(data)
+    again = await Peers(there, a=None).fetch(store, root)  # of which all is here
+    assert again.progress.done == len(data)
+
+
+async def test_zeros_are_counted_wherever_they_stand(
+    store: BlockStore, there: Blocks, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unixfs, "MAX_LINKS", 2)
+    data = content(0, 3 * LEAF) + bytes(10 * LEAF) + content(1, LEAF) + bytes(2 * LEAF)
+    root = write(there, [data]).cid
+    made = await Peers(there, a=None).fetch(store, root)
+    assert made.progress.done == made.progress.size == len(data)
+
+
+async def test_who_comes_later_is_asked_too_and_who_waits_for_a_block_is_told(
+    store: BlockStore, there: Blocks, clock: MockClock
+) -> None:
+    root = make(there)
+    joined: list[str] = []
+    arrived: list[bytes] = []
+
+    class Noting(FakeSession):
+        def add(self, peer: str) -> None:
+            joined.append(peer)
+
+    peers = Peers(there, a=None)
+    download = Download(
+        store,
+        root,
+        peers.keys,
+        lambda asked: Noting([peers.one[peer] for peer in asked], 0.1),
+        LIMIT,
+        arrived=arrived.extend,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(download.run)
+        await trio.sleep(0.55)
+        download.add([peer_id(key("a")), peer_id(key("b"))])
+    assert joined == [peer_id(key("b"))]
+    assert download.progress.holders == 2
+    assert sorted(arrived) == sorted(set(blocks_of(there, root)))
 
 
 async def test_it_stays_until_it_is_pinned_and_goes_when_nobody_wants_it(

@@ -82,6 +82,8 @@ async def test_metrics_are_prometheus_text() -> None:
     assert samples["learnae_snapshot_fetched_bytes", ()] == 34_000
     assert samples["learnae_snapshots_bytes", ()] == 300_000
     assert samples["learnae_snapshots_cap_bytes", ()] == 1_000_000
+    assert samples["learnae_snapshots_lost_blocks", ()] == 0
+    assert samples["learnae_snapshots_mended_blocks_total", ()] == 1
     assert samples["learnae_ipfs_pins", ()] == 5
     assert samples["learnae_ipfs_state", (("state", "importing"),)] == 1
     assert samples["learnae_state", (("state", "training"),)] == 1

@@ -166,7 +166,8 @@ def test_remains_of_the_dead_are_removed_and_those_of_the_living_not(tmp_path: P
     with blocks.batch() as batch:
         batch.put(RAW, b"one")
         batch._settle()
-        old, young = tmp_path / "new" / "1-old", tmp_path / "new" / "1-young"
+        mine = os.getpid()
+        old, young = tmp_path / "new" / f"{mine}-old", tmp_path / "new" / f"{mine}-young"
         for path in (old, young):
             path.write_bytes(b"half")
         now = young.stat().st_mtime
@@ -176,6 +177,17 @@ def test_remains_of_the_dead_are_removed_and_those_of_the_living_not(tmp_path: P
     assert blocks.get(make_cid(RAW, b"one")) == b"one"
     blocks.tidy(0)
     assert not young.exists()
+
+
+def test_what_a_killed_process_was_writing_is_deleted_at_once(tmp_path: Path) -> None:
+    code = "import os, pathlib, sys; pathlib.Path(sys.argv[1], f'{os.getpid()}-x').write_bytes(b'half'); print('ok')"
+    blocks = Blocks(tmp_path)
+    blocks.put(RAW, b"one")
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "new")], check=True, capture_output=True)
+    mine = tmp_path / "new" / f"{os.getpid()}-x"
+    mine.write_bytes(b"half")
+    blocks.tidy()
+    assert list((tmp_path / "new").iterdir()) == [mine]
 
 
 def test_what_is_no_block_is_not_listed(tmp_path: Path) -> None:

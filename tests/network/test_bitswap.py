@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
-from learnae.errors import NetworkError
+from learnae.errors import NetworkError, StoreError
 from learnaed.network import Drop, Limits
 from learnaed.network.bitswap import engine, link, wire
 from tests.ipfs.dag import Blocks, links_in
@@ -225,6 +225,23 @@ async def test_who_waits_for_a_block_gets_it_when_it_arrives_unless_cancelled(nu
     server.network.blocks_arrived([other, cid])
     await until(lambda: len(heard) == 2)
     assert [bytes(data) for _, data in heard[1].blocks] == [b"later"]
+
+
+async def test_trouble_with_the_own_disk_does_not_cost_a_donor(nursery: trio.Nursery) -> None:
+    class Broken(Blocks):
+        async def get(self, cid: bytes) -> bytes | None:
+            raise StoreError("the disk cannot be read")
+
+    blocks, cids = filled(50)
+    donor, joiner = await serving(nursery, "donor", blocks), await start(nursery, "joiner")
+    joiner.network.serve_blocks(Broken())
+    await connect(donor, joiner)
+    with trio.fail_after(30), donor.network.session([joiner.network.peer_id], limits=Limits(patience=10)) as asking:
+        asking.want(filled(2, seed=2)[1])
+        assert await take(joiner, [donor.network.peer_id], cids) == {}
+        with pytest.raises(NetworkError, match="no peer that is left has them"):
+            await anext(asking)
+        assert asking.statistics().dropped == {}
 
 
 # --- peers that vanish

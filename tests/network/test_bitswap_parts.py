@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from random import Random
+from time import process_time
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.bitswap.pb import bitswap_pb2
+from trio.testing import MockClock
 
-from learnae.cid import MAX_BLOCK, raw_cid
-from learnae.errors import WireError
-from learnaed.network.bitswap import wire
+from learnae.cid import DAG_PB, MAX_BLOCK, cid_of, raw_cid
+from learnae.errors import NetworkError, WireError
+from learnaed.network.bitswap import Bitswap, Session, wire
+from learnaed.network.bitswap.inlet import Inlet
 from learnaed.network.bitswap.ledger import MAX_WANTS, Ledger
-from learnaed.network.bitswap.schedule import FIRST_WINDOW, FORGET_ABSENCE, TYPICAL_BLOCK, Drop, Limits, Schedule
+from learnaed.network.bitswap.schedule import (
+    FIRST_WINDOW,
+    FORGET_ABSENCE,
+    TYPICAL_BLOCK,
+    Drop,
+    Limits,
+    Orders,
+    Schedule,
+)
 from learnaed.network.ratelimit import RateLimiter
+from learnaed.network.settings import Counters
 
 BLOCK = TYPICAL_BLOCK
 pb2: Any = bitswap_pb2
@@ -398,6 +412,178 @@ def test_who_lacks_a_block_is_asked_again_later_and_who_lacks_much_is_left_alone
     assert lone.asked["a"]
 
 
+def test_small_nodes_say_nothing_about_how_large_leaves_are() -> None:
+    bench = Bench("a", held=8 * BLOCK)
+    nodes = [cid_of(DAG_PB, cid[4:]) for cid in cids(100, seed=2)]
+    bench.want(nodes)
+    while bench.asked["a"]:
+        bench.give("a", bench.asked["a"][0], 8700)
+        bench.now += 0.01
+    bench.want(cids(1000))
+    assert 4 <= len(bench.asked["a"]) <= 8
+
+
+def test_promised_sizes_are_what_counts() -> None:
+    bench = Bench("a", held=8 * BLOCK)
+    wanted = cids(1000)
+    bench.schedule.want(wanted, bench.now, dict.fromkeys(wanted, BLOCK // 4))
+    bench.look()
+    assert len(bench.asked["a"]) == 4 * FIRST_WINDOW // BLOCK
+
+
+def test_it_is_hopeless_when_all_are_given_up_or_lack_all_of_it() -> None:
+    bench = Bench("a", "b", "away")
+    bench.schedule.connection("away", False, bench.now)
+    wanted = cids(2)
+    bench.want(wanted)
+    for cid in wanted:
+        for peer in ("a", "b", "a"):
+            bench.schedule.lacks(peer, cid[4:], bench.now)
+            bench.look()
+    assert not bench.schedule.hopeless  # one is away, and may come back with it
+    bench.schedule.remove("away", bench.now)
+    assert bench.schedule.hopeless
+    bench.wait(FORGET_ABSENCE + 1.0)
+    assert not bench.schedule.hopeless  # they are asked again
+    for peer in ("a", "b"):
+        bench.schedule.drop(peer, Drop.SLOW, bench.now)
+    assert bench.schedule.hopeless
+
+
+def test_many_blocks_that_one_peer_lacks_cost_little() -> None:
+    """With 16,384 leaves, and a search through all of them for each, it took seconds of the main task."""
+    bench = Bench("a", "b", held=10**9)
+    wanted = cids(16_384)
+    bench.want(wanted)
+    began, given = process_time(), 0
+    bench.schedule.lacks("a", bench.asked["a"][0][4:], bench.now)
+    bench.look()
+    while bench.asked["a"] or bench.asked["b"]:
+        for peer in ("a", "b"):
+            if bench.asked[peer]:
+                bench.give(peer, bench.asked[peer][-1])
+                given += 1
+    assert given == len(wanted)
+    assert process_time() - began < 3.0
+
+
+class Mute:
+    """An engine with nobody behind it."""
+
+    def is_connected(self, peer: str) -> bool:
+        return True
+
+    def send(self, session: Session, orders: dict[str, Orders]) -> None: ...
+
+    def enter(self, session: Session) -> None: ...
+
+    def leave(self, session: Session) -> None: ...
+
+
+async def test_a_session_without_peers_fails_at_once(autojump_clock: MockClock) -> None:
+    began = trio.current_time()
+    with Session(Mute(), ["a"], Limits(), lambda peer, why: None) as session:
+        session.want(cids(3))
+        session.schedule.drop("a", Drop.SLOW, trio.current_time())
+        with pytest.raises(NetworkError, match="3 blocks are missing and no peer that is left has them"):
+            await anext(session)
+    assert trio.current_time() - began < 1.0
+
+
+async def test_a_block_larger_than_its_link_promised_is_not_kept() -> None:
+    with Session(Mute(), ["a"], Limits(), lambda peer, why: None) as session:
+        small, large = cids(2)
+        session.want([small, large], {small: 10, large: 10})
+        for cid, size in ((small, 10), (large, 11)):
+            assert session.schedule.block("a", cid[4:], size, trio.current_time()) == cid
+            session.deliver(cid, bytes(size))
+        assert session.schedule.held == 10
+        assert await anext(session) == (small, bytes(10))
+        with pytest.raises(WireError, match="11 bytes, where its link promises 10"):
+            await anext(session)
+
+
+# --- the end of a stream that is read
+
+
+class Connection:
+    """The part of a Yamux connection, and of its only stream, that an inlet needs."""
+
+    def __init__(self) -> None:
+        self.conn, self.stream_id, self.target_recv_window = self, 1, 200
+        self.recv_closed = self.closed = self.reset_received = False
+        self.event_shutting_down = trio.Event()
+        self.stream_buffers = {1: bytearray()}
+        self.stream_events: dict[int, Any] = {1: trio.Event()}
+        self.muxed_stream = self
+        self.released = 0
+
+    def arrive(self, data: bytes) -> None:
+        self.stream_buffers[1] += data
+        self.stream_events[1].set()
+
+    async def _auto_tune_and_send_window_update(self, *, bytes_read: int) -> None:
+        self.released += bytes_read
+
+
+@pytest.mark.parametrize(("wanted", "wakes_at"), [(3, 3), (50, 50), (1000, 100)])
+async def test_a_reader_sleeps_until_enough_is_there(
+    wanted: int, wakes_at: int, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    connection = Connection()
+    inlet = Inlet(connection)
+    there: list[int] = []
+
+    async def read() -> None:
+        await inlet.wait(wanted)
+        there.append(inlet.waiting)
+
+    nursery.start_soon(read)
+    for _ in range(wakes_at):
+        await trio.testing.wait_all_tasks_blocked()
+        assert not there
+        connection.arrive(b"x")
+    await trio.testing.wait_all_tasks_blocked()
+    assert there == [wakes_at]  # a thousand would be more than the peer may send: half of its window will do
+    assert await inlet.take(wanted) == b"x" * wakes_at
+    assert (connection.released, inlet.waiting) == (wakes_at, 0)
+
+
+async def test_a_reader_wakes_at_the_end_and_when_it_is_poked(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    connection = Connection()
+    inlet = Inlet(connection)
+    woken: list[int] = []
+
+    async def read() -> None:
+        for _ in range(2):
+            await inlet.wait(100)
+            woken.append(inlet.waiting)
+
+    nursery.start_soon(read)
+    await trio.testing.wait_all_tasks_blocked()
+    inlet.poke()
+    await trio.testing.wait_all_tasks_blocked()
+    assert woken == []  # there is nothing to take
+    connection.arrive(b"slow")
+    inlet.poke()
+    await trio.testing.wait_all_tasks_blocked()
+    assert woken == [4]
+    connection.recv_closed = True
+    connection.stream_events[1].set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert woken == [4, 4]
+
+
+async def test_the_engine_is_told_of_peers_while_it_ends() -> None:
+    bitswap = Bitswap(Counters())
+    async with trio.open_nursery() as nursery:
+        bitswap._nursery = nursery
+    link = bitswap._link("peer")
+    link.order(Orders(wants=cids(1)))
+    bitswap._poke(link)
+    assert not link.writing
+
+
 def test_only_cids_of_our_kind_can_be_wanted() -> None:
     with pytest.raises(ValueError, match="not a CID"):
         Bench("a").want([b"\x12\x20" + bytes(32)])
@@ -431,9 +617,10 @@ def test_whatever_happens_every_block_comes_once_and_the_books_balance(seed: int
                     came.append(cid)
         bench.look()
         schedule = bench.schedule
-        assert schedule._in_flight == sum(len(schedule.outstanding(peer)) for peer in peers)
+        in_flight = [schedule._sizes[cid[4:]] for peer in peers for cid in schedule.outstanding(peer)]
+        assert schedule._coming == sum(in_flight) == sum(donor.coming for donor in schedule._donors.values())
         assert all(len(given) <= 2 for given in schedule._asked_of.values())
-        assert schedule._free | set(schedule._asked_of) == set(schedule._wanted)
+        assert set(schedule._free) | set(schedule._asked_of) == set(schedule._wanted) == set(schedule._sizes)
     bench.want([cid for cid in wanted if cid not in came])
     for peer in set(peers) - connected:
         bench.schedule.connection(peer, True, bench.now)

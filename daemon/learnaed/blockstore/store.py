@@ -319,7 +319,9 @@ class BlockStore:
 
     def _reserve(self, lease: Lease, size: int) -> None:
         with self._lock:
-            here = sum(stored.size for stored in self.blocks if stored.digest in lease.digests) if size else 0
+            digests = frozenset(lease.digests) if size else frozenset()
+        here = sum(self.blocks.size_of(digest) or 0 for digest in digests)  # others need not wait for the disk
+        with self._lock:
             before, lease.reserved = lease.reserved, max(0, size - here)
             if not lease.reserved:
                 return

@@ -267,6 +267,10 @@ class Host:
         """Whether the peer is connected, and is one that we speak to."""
         return peer in self.connected and self._door.greets(peer)
 
+    def has_connection(self, peer: str) -> bool:
+        """Whether a connection to the peer is open at this moment; `connected` follows a little later."""
+        return any(not conn.is_closed for conn in self.swarm.get_connections(ID.from_base58(peer)))
+
     @asynccontextmanager
     async def running(self, listen: list[Address]) -> AsyncIterator[list[Address]]:
         """Run the host; yields the addresses that it listens on. Any failure inside is raised here.

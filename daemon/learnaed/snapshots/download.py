@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +49,9 @@ class Blocks(Protocol):
     @property
     def ready(self) -> int: ...
 
-    def want(self, cids: Sequence[bytes]) -> None: ...
+    def want(self, cids: Sequence[bytes], sizes: Mapping[bytes, int]) -> None: ...
+
+    def add(self, peer: str) -> None: ...
 
     def __aiter__(self) -> Blocks: ...
 
@@ -90,6 +92,7 @@ class Download:
         session: asks peers for blocks.
         limit: most bytes that the file may have.
         peers: peer ids of others that may have it.
+        arrived: told of the blocks that are here now, for peers that wait for them.
         check: looks at the leaves and the size of the whole; raises `StoreError` if that is of no use. Default: any is.
     """
 
@@ -102,25 +105,42 @@ class Download:
         limit: int,
         check: Callable[[Iterator[bytes], int], None] = lambda leaves, size: None,
         peers: Sequence[str] = (),
+        arrived: Callable[[Sequence[bytes]], None] = lambda cids: None,
     ) -> None:
         self._store = store
         self._cid = cid
-        self._holders = (*(peer_id(key) for key in holders), *peers)
+        self._holders = dict.fromkeys((*map(peer_id, holders), *peers))
+        self._blocks: Blocks | None = None
         self._session = session
         self._limit = limit
         self._check = check
+        self._arrived = arrived
         self._size = self._done = 0
         self._links: dict[bytes, Child] = {}
         self._heights: dict[bytes, int] = {}
         """Of the nodes: how many levels there are from each down to its leaves."""
         self._leaves: dict[bytes, int] = {}
         """Bytes that those on their way must have."""
+        self._children: dict[bytes, list[bytes]] = {}
+        """What the nodes that are here name, as often as they do."""
+        self._times: dict[bytes, int] = {}
+        """How often each block stands in the file: zeros, for one, are many leaves and one block."""
+        self._here: dict[bytes, int] = {}
+        """Bytes of the leaves that are here."""
         self._pace = Pace()
 
     @property
     def progress(self) -> Progress:
         """How far it is."""
         return Progress(self._cid, self._done, self._size, len(self._holders), self._pace.speed)
+
+    def add(self, peers: Iterable[str]) -> None:
+        """These may have it, too: they are asked from now on."""
+        for peer in peers:
+            if peer not in self._holders:
+                self._holders[peer] = None
+                if self._blocks is not None:
+                    self._blocks.add(peer)
 
     async def run(self) -> None:
         """Fetch all that is missing.
@@ -131,6 +151,7 @@ class Download:
         """
         self._size = self._done = 0
         self._links, self._heights, self._leaves = {}, {}, {}
+        self._children, self._times, self._here = {}, {self._cid: 1}, {}
         lease = await trio.to_thread.run_sync(self._store.lease, self._cid)
         complete, useful = False, True
         try:
@@ -150,19 +171,31 @@ class Download:
         missing = await trio.to_thread.run_sync(self._plan, lease)
         if not missing:
             return
-        with self._session(self._holders) as session:
-            session.want(missing)
-            async for first in session:
-                batch = [first]
-                while session.ready and len(batch) < TOGETHER:
-                    batch.append(await anext(session))
-                for cid, block in batch:
-                    more = self._unfold(cid, block)
-                    if more:
-                        session.want(await trio.to_thread.run_sync(self._absent, more))
-                    if cid == self._cid:
-                        await trio.to_thread.run_sync(lease.expect, self._links[self._cid].tsize)
-                await self._keep(lease, batch)
+        with self._session(tuple(self._holders)) as session:
+            self._blocks = session
+            try:
+                self._want(session, missing)
+                async for first in session:
+                    await self._take(session, lease, first)
+            except WireError as error:
+                raise _Unfit(f"what the peers call a snapshot is none: {error}") from error
+            finally:
+                self._blocks = None
+
+    def _want(self, session: Blocks, cids: Sequence[bytes]) -> None:
+        session.want(cids, {cid: self._leaves[cid] for cid in cids if cid in self._leaves})
+
+    async def _take(self, session: Blocks, lease: Lease, first: tuple[bytes, bytes]) -> None:
+        batch = [first]
+        while session.ready and len(batch) < TOGETHER:
+            batch.append(await anext(session))
+        for cid, block in batch:
+            more = self._unfold(cid, block)
+            if more:
+                self._want(session, await trio.to_thread.run_sync(self._absent, more))
+            if cid == self._cid:
+                await trio.to_thread.run_sync(lease.expect, self._links[self._cid].tsize)
+        await self._keep(lease, batch)
 
     async def _keep(self, lease: Lease, batch: Sequence[tuple[bytes, bytes]]) -> None:
         """Write several blocks at a time, while the next ones come."""
@@ -170,9 +203,11 @@ class Download:
             await trio.to_thread.run_sync(lease.put_all, [(codec_of(cid), block) for cid, block in batch])
         except WireError as error:
             raise _Unfit(f"what the peers call a snapshot is none: {error}") from error
-        came = sum(len(block) for cid, block in batch if codec_of(cid) != DAG_PB)
-        self._done += came
-        self._pace.add(came, trio.current_time())
+        self._arrived([cid for cid, _ in batch])
+        before = self._done
+        for cid, block in batch:
+            self._note(cid, block)
+        self._pace.add(self._done - before, trio.current_time())
 
     # --- what belongs to it
 
@@ -187,8 +222,7 @@ class Download:
                 missing.append(cid)
                 continue
             ahead += reversed(self._unfold(cid, block))
-            if codec_of(cid) != DAG_PB:
-                self._done += len(block)
+            self._note(cid, block)
         if self._cid in self._links:
             lease.expect(self._links[self._cid].tsize)
         return missing
@@ -218,11 +252,27 @@ class Download:
         if leaves != (height == 1) or [child.size for child in children] != parts:
             # Tiny leaves would take more room on the disk, and in memory, than a snapshot of this size may.
             raise _Unfit("what the peers call a snapshot is none: it is not cut into leaves of 256 KiB")
+        self._children[cid] = [child.cid for child in children]
+        for child in children:
+            self._stands(child.cid, self._times[cid])
         self._heights |= {child.cid: height - 1 for child in children}
         new = [child for child in children if child.cid not in self._links]
         self._links |= {child.cid: child for child in new if codec_of(child.cid) == DAG_PB}
         self._leaves |= {child.cid: child.size for child in new if codec_of(child.cid) != DAG_PB}
         return list(dict.fromkeys(child.cid for child in new))
+
+    def _stands(self, cid: bytes, times: int) -> None:
+        """The block stands in the file so many times more."""
+        self._times[cid] = self._times.get(cid, 0) + times
+        self._done += times * self._here.get(cid, 0)
+        for child in self._children.get(cid, ()):
+            self._stands(child, times)
+
+    def _note(self, cid: bytes, block: bytes) -> None:
+        """A block is here: count it, if it is a leaf."""
+        if codec_of(cid) != DAG_PB and cid not in self._here:
+            self._here[cid] = len(block)
+            self._done += self._times[cid] * len(block)
 
     def _root(self, cid: bytes, block: bytes) -> Child:
         try:
@@ -249,8 +299,7 @@ class Download:
                 absent.append(cid)
                 continue
             ahead += reversed(self._unfold(cid, block))
-            if codec_of(cid) != DAG_PB:
-                self._done += len(block)
+            self._note(cid, block)
         return absent
 
     def _pin(self) -> None:
@@ -286,12 +335,13 @@ class Tells(Protocol):
 
 
 @asynccontextmanager
-async def tell(download: Tells) -> AsyncIterator[None]:
-    """Write into the log, now and then, how far a download is that runs within."""
+async def tell(download: Tells, look: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    """Write into the log, now and then, how far a download is that runs within; `look` is called as often."""
 
     async def note() -> None:
         while True:
             await trio.sleep(TELL_EVERY)
+            look()
             at = download.progress
             if at.size:
                 speed = f"{at.speed / 1e6:.1f} MB/s"

@@ -120,12 +120,15 @@ class Finder:
         peers = self._network.connected()
         limits = replace(_BLOCK, held=held_of(manifest.size))
         session = partial(self._network.session, limits=limits, on_drop=note_drop)
-        download = Download(self._shelf.store, manifest.weights, (), session, manifest.size, peers=tuple(peers))
+        arrived = self._network.blocks_arrived
+        download = Download(
+            self._shelf.store, manifest.weights, (), session, manifest.size, peers=tuple(peers), arrived=arrived
+        )
         node = self._ipfs()
         if peers or node is None:
             try:
                 with self._shown(download):
-                    async with tell(download):
+                    async with tell(download, lambda: download.add(self._network.connected())):
                         await download.run()
                 return
             except NetworkError as error:

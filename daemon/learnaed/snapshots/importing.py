@@ -87,7 +87,8 @@ class Importer:
                     f"{path} is no file that the daemon can read: give the whole path of one", code="file-unreadable"
                 )
             size = path.stat().st_size
-            with path.open("rb") as file, self._store.lease(size=size) as lease:
+            # Room is made for each block when it comes: what is here already needs none.
+            with path.open("rb") as file, self._store.lease() as lease:
 
                 def noted() -> None:
                     self._progress = ImportProgress(path.name, file.tell(), size)

@@ -187,6 +187,7 @@ class Keeper:
                 lease.put(codec_of(cid), block)
 
         await trio.to_thread.run_sync(keep)
+        self._network.blocks_arrived([cid])
         self._lost.pop(cid, None)
         self._mended += 1
 

@@ -10,6 +10,7 @@ import trio
 
 from learnae.errors import NetworkError, StoreError
 from learnae.layout import Layout
+from learnae.peer import peer_id
 from learnaed import logs
 from learnaed.blockstore import NoRoom
 from learnaed.network import Limits, Network
@@ -45,14 +46,17 @@ class Receiver:
         """Fetch a snapshot of a model with this layout, in the place of another one that is being fetched.
 
         Returns:
-            Whether it is here; None if it is being fetched already, or another one is wanted by now.
+            Whether it is here; None if it is being fetched already, now from these holders, too, or another one is
+            wanted by now.
         """
         if self._download is not None and self._download.progress.cid == cid:
+            self._download.add(map(peer_id, holders))
             return None
         limit, check = 4 * layout.size + LARGEST_HEADER, partial(check_fit, layout)
         limits = Limits(held=held_of(4 * layout.size))
         session = partial(self._network.session, limits=limits, on_drop=note_drop)
-        download = Download(self._shelf.store, cid, holders, session, limit, check)
+        arrived = self._network.blocks_arrived
+        download = Download(self._shelf.store, cid, holders, session, limit, check, arrived=arrived)
         if self._scope is not None:
             self._scope.cancel()
         done = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,8 +13,9 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 
-from learnae.errors import NetworkError, WireError
+from learnae.errors import NetworkError, StoreError, WireError
 from learnaed.network.bitswap import wire
+from learnaed.network.bitswap.inlet import Inlet
 from learnaed.network.bitswap.link import Link
 from learnaed.network.bitswap.schedule import Drop, Limits, Orders
 from learnaed.network.bitswap.session import OnDrop, Session
@@ -44,6 +46,10 @@ MAX_UNWANTED: Final = 8 * 1024 * 1024
 ATTEMPTS: Final = 3
 OPEN_SECONDS: Final = 10.0
 WATCH_SECONDS: Final = 0.5
+
+
+class _Gone(Exception):
+    """There is no connection to the peer: that tells nothing of what it speaks."""
 
 
 @dataclass(slots=True)
@@ -123,6 +129,7 @@ class Bitswap:
                     now = trio.current_time()
                     for link in list(self._links.values()):
                         link.expire(now)
+                        self._poke(link)
                     for session in list(self._sessions):
                         session.tick(now)
         finally:
@@ -199,8 +206,8 @@ class Bitswap:
 
         try:
             with trio.CancelScope() as scope:
-                rest = bytearray()
-                while (message := await link.read(stream, rest, progress, scope.cancel)) is not None:
+                inlet = Inlet(stream)
+                while (message := await link.read(inlet, progress, scope.cancel)) is not None:
                     self._take_in(link, message)
                     delay = self._limiter.delay(link.peer, _cost(message), trio.current_time())
                     if delay:
@@ -271,14 +278,19 @@ class Bitswap:
     def _poke(self, link: Link) -> None:
         """Have a task write what there is to write. It ends when nothing is left, so an idle peer costs none."""
         if not link.writing and link.has_work and self._nursery is not None:
-            link.writing = True
-            self._nursery.start_soon(self._write_all, link)
+            with suppress(RuntimeError):  # the nursery was cancelled, and is waiting for its last task
+                self._nursery.start_soon(self._write_all, link)
+                link.writing = True
 
     async def _write_all(self, link: Link) -> None:
         try:
             with link.task():
                 while link.has_work:
                     await self._write_one(link)
+        except _Gone:
+            # A moment before that is told; or it is back already, which then nobody tells.
+            await self._discard(link)
+            link.renew(self._outstanding(link.peer))
         except Exception as error:
             _log.debug("no Bitswap with %s: %r", link.peer, error)
             self._counters.dropped["bitswap-refused"] += 1
@@ -300,6 +312,8 @@ class Bitswap:
                     await link.write(stream, body)
                 return
             except (BaseLibp2pError, OSError, NetworkError) as error:
+                if not self._is_there(link):
+                    raise _Gone from error
                 link.failures += 1
                 if link.failures >= ATTEMPTS:
                     raise
@@ -324,6 +338,10 @@ class Bitswap:
         self._nursery.start_soon(self._drain, link, stream)
         return stream
 
+    def _is_there(self, link: Link) -> bool:
+        """Whether a connection to the peer is open just now, whatever was told of it."""
+        return self._host is not None and self._host.has_connection(link.peer)
+
     def _outstanding(self, peer: str) -> list[bytes]:
         return [cid for session in self._sessions for cid in session.schedule.outstanding(peer)]
 
@@ -343,7 +361,7 @@ class Bitswap:
             _log.debug("the Bitswap stream to %s broke: %r", link.peer, error)
         if link.stream is stream and self._links.get(link.peer) is link:
             link.stream = None
-            link.failures += 1
+            link.failures += self._is_there(link)
             outstanding = self._outstanding(link.peer)
             if link.failures >= ATTEMPTS:
                 self._give_up(link.peer, Drop.REFUSED)
@@ -380,18 +398,23 @@ class Bitswap:
     async def _answer(self, link: Link, entry: wire.Entry) -> tuple[bytes, ...] | None:
         """What to say to a want: a block (two parts), a presence (one), or nothing."""
         talks = link.protocol == wire.PROTOCOLS[0]
-        if self._source is None:
-            here: object = None
-        elif entry.have:
-            here = await self._source.has(entry.cid)
-        else:
-            here = await self._source.get(entry.cid)
+        here = await self._look_up(entry)
         if here is None or (isinstance(here, bytes) and len(here) > wire.MAX_BLOCK):
             return (wire.presence(entry.cid, has=False),) if entry.dont_have and talks else None
         link.ledger.answered(entry)
         if isinstance(here, bytes):
             return wire.block_parts(entry.cid, here, link.protocol)
         return (wire.presence(entry.cid, has=True),) if talks else None
+
+    async def _look_up(self, entry: wire.Entry) -> bytes | int | None:
+        if self._source is None:
+            return None
+        try:
+            return await (self._source.has(entry.cid) if entry.have else self._source.get(entry.cid))
+        except StoreError as error:
+            # Trouble with our disk is no fault of the peer's, who may go on giving us blocks.
+            _log.warning("a block that a peer wants cannot be read: %s", error)
+            return None
 
 
 def _cost(message: wire.Message) -> int:

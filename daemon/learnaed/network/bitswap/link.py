@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
-from libp2p.network.stream.exceptions import StreamEOF
 
 from learnae.errors import WireError
+from learnaed.network.bitswap.inlet import Inlet
 from learnaed.network.bitswap.ledger import Ledger
 from learnaed.network.bitswap.schedule import Orders
 from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, Message, lone_block, parse, wantlist
@@ -26,7 +26,8 @@ MAX_REMEMBERED: Final = 8192
 """Blocks that a peer was asked for and may still send, after a cancellation for instance."""
 STALL: Final = 10.0
 """Seconds in which a peer must take, or give, some more of a message that is under way."""
-_READ: Final = 256 * 1024
+_HEAD: Final = 64
+"""More than stands before the data of a message with one block."""
 _TOP_PRIORITY: Final = 2**31 - 1
 
 
@@ -49,6 +50,7 @@ class Link:
         self._own: dict[bytes, Entry] = {}
         self._full = False
         self._priority = _TOP_PRIORITY
+        self._reading: set[Inlet] = set()
         self._pieces: dict[object, tuple[float, Callable[[], None]]] = {}
 
     @contextmanager
@@ -114,55 +116,62 @@ class Link:
 
     # --- streams
 
-    async def read(
-        self, stream: Any, rest: bytearray, progress: Callable[[int], None], abandon: Callable[[], None]
-    ) -> Message | None:
-        """The next message on a stream, of at most `MAX_MESSAGE` bytes, or None at its end, even if it cuts one off:
+    async def read(self, inlet: Inlet, progress: Callable[[int], None], abandon: Callable[[], None]) -> Message | None:
+        """The next message of a stream, of at most `MAX_MESSAGE` bytes, or None at its end, even if it cuts one off:
         a peer that is killed ends its streams so.
 
-        `rest` is what came already; what follows the message is left in it. `abandon` is called from elsewhere if the
-        bytes of a message stop coming.
+        `abandon` is called from elsewhere if the bytes of a message stop coming.
 
         Raises:
             WireError: the message is too large, or none.
             BaseLibp2pError: the stream or the connection broke.
         """
-        while (head := _length(rest)) is None:
-            chunk = await _read(stream, _READ)
-            if not chunk:
-                return None
-            progress(len(chunk))
-            rest += chunk
-            if len(chunk) > SMALL:
-                await socket_of(stream.muxed_conn).settle()
+        while (head := _length(inlet.peek(_HEAD))) is None:
+            await inlet.wait(inlet.waiting + 1)
+            if inlet.over:
+                head = _length(inlet.peek(_HEAD))
+                break
+        if head is None:
+            await inlet.take(_HEAD)  # raises what there is to raise
+            return None
         size, start = head
         if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
             raise WireError(f"a Bitswap message of {size} bytes")
-        lone = lone_block(memoryview(rest)[start:], size)
+        if size <= SMALL:
+            await trio.lowlevel.checkpoint()  # a flood of small messages shall leave others their time
+        lone = lone_block(memoryview(inlet.peek(_HEAD))[start:], size)
         begin = start + (lone[1] if lone else 0)
-        chunks = [bytes(memoryview(rest)[begin : start + size])]
-        left = size - (begin - start) - len(chunks[0])
-        del rest[: start + size]
-        began = trio.current_time()
-        settle = socket_of(stream.muxed_conn).settle
+        progress(len(await inlet.take(begin)))
+        self._reading.add(inlet)
         try:
-            while left:
-                self._pieces.pop(abandon, None)
-                waiting = trio.current_time()
-                await settle()
-                began += trio.current_time() - waiting
-                latest = min(trio.current_time() + STALL, began + STALL + size / MIN_RATE)
-                self._pieces[abandon] = latest, abandon
-                chunk = await _read(stream, min(_READ, left))
-                if not chunk:
-                    return None
-                progress(len(chunk))
-                chunks.append(chunk)
-                left -= len(chunk)
+            body = await self._body(inlet, start + size - begin, progress, abandon)
         finally:
+            self._reading.discard(inlet)
             self._pieces.pop(abandon, None)
-        body = b"".join(chunks)
+        if body is None:
+            return None
         return Message(blocks=[(lone[0], body)]) if lone else parse(body)
+
+    async def _body(
+        self, inlet: Inlet, size: int, progress: Callable[[int], None], abandon: Callable[[], None]
+    ) -> bytes | None:
+        chunks: list[bytes] = []
+        left, began = size, trio.current_time()
+        while left:
+            self._pieces.pop(abandon, None)
+            waiting = trio.current_time()
+            limited = await inlet.settle()
+            now = trio.current_time()
+            began += now - waiting
+            self._pieces[abandon] = min(now + STALL, began + STALL + size / MIN_RATE), abandon
+            await inlet.wait(1 if limited else left)
+            chunk = await inlet.take(left)
+            if not chunk:
+                return None
+            progress(len(chunk))
+            chunks.append(chunk)
+            left -= len(chunk)
+        return b"".join(chunks)  # of one alone it makes no copy
 
     async def write(self, stream: Any, body: bytes) -> None:
         """Write framed messages. A peer that takes nothing for `STALL` seconds is disconnected."""
@@ -180,21 +189,16 @@ class Link:
             self._pieces.pop(self.write, None)
 
     def expire(self, now: float) -> None:
-        """Act on messages that do not move; called about once a second."""
+        """Take what has come of messages, and act on those that do not move; called about once a second."""
+        for inlet in self._reading:
+            inlet.poke()
         for piece, (latest, act) in list(self._pieces.items()):
             if now >= latest:
                 del self._pieces[piece]
                 act()
 
 
-async def _read(stream: Any, size: int) -> bytes:
-    try:
-        return await stream.read(size)  # type: ignore[no-any-return]
-    except StreamEOF:
-        return b""
-
-
-def _length(data: bytearray) -> tuple[int, int] | None:
+def _length(data: bytes) -> tuple[int, int] | None:
     """The number that a message begins with and where the message itself begins; None if more bytes are needed."""
     value = 0
     for index, byte in enumerate(data[:5]):

@@ -7,17 +7,20 @@ one peer; only when nothing else is left to ask does an idle peer get a second w
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from learnae.cid import RAW, codec_of
 from learnaed.network.bitswap.statistics import PeerStatistics
 from learnaed.network.bitswap.wire import digest_of
 
 TYPICAL_BLOCK: Final = 256 * 1024
-"""How large a block is taken to be before any has come."""
+"""How large a block of plain bytes is taken to be where nobody has promised its size."""
+TYPICAL_NODE: Final = 16 * 1024
+"""The same of other blocks, which hold links. They come first: what they are says nothing about the leaves."""
 FIRST_WINDOW: Final = 4 * TYPICAL_BLOCK
 MAX_WINDOW: Final = 8 * 1024 * 1024
 QUICK: Final = 0.5
@@ -69,6 +72,8 @@ class _Donor:
     filling: bool = True
     """Is given wants. A full window is first left to drain to a half: wants then travel in few messages."""
     asked: dict[bytes, float] = field(default_factory=dict)
+    coming: int = 0
+    """Bytes that it is asked for."""
     absent: dict[bytes, float] = field(default_factory=dict)
     resting: float = 0.0
     measured_from: float = 0.0
@@ -96,13 +101,13 @@ class Schedule:
         self._limits = limits
         self._donors: dict[str, _Donor] = {}
         self._wanted: dict[bytes, bytes] = {}
-        self._free: set[bytes] = set()
-        self._line: deque[bytes] = deque()  # what is free, in order, and some that is not any more
+        self._sizes: dict[bytes, int] = {}
+        """Bytes that each wanted block has, as far as can be told."""
+        self._free: OrderedDict[bytes, None] = OrderedDict()
         self._asked_of: dict[bytes, list[str]] = {}
         self._orders: dict[str, Orders] = {}
-        self._typical = float(TYPICAL_BLOCK)
         self._held = 0
-        self._in_flight = 0
+        self._coming = 0
         self._ticked = now
         self.dropped: dict[str, Drop] = {}
         self.last_block = now
@@ -120,8 +125,9 @@ class Schedule:
         """Bytes that have come and were not taken."""
         return self._held
 
-    def want(self, cids: Iterable[bytes], now: float) -> None:
-        """Ask for blocks, in this order; those that are wanted already are not wanted twice.
+    def want(self, cids: Iterable[bytes], now: float, sizes: Mapping[bytes, int] | None = None) -> None:
+        """Ask for blocks, in this order; those that are wanted already are not wanted twice. `sizes` are those that
+        are known beforehand.
 
         Raises:
             ValueError: not a CIDv1 (raw, dag-pb or dag-cbor) with SHA-256.
@@ -134,8 +140,9 @@ class Schedule:
                 raise ValueError(f"not a CID that Bitswap can fetch here: {cid.hex()[:80]}")
             if digest not in self._wanted:
                 self._wanted[digest] = cid
-                self._free.add(digest)
-                self._line.append(digest)
+                typical = TYPICAL_BLOCK if codec_of(cid) == RAW else TYPICAL_NODE
+                self._sizes[digest] = (sizes or {}).get(cid, typical)
+                self._free[digest] = None
         self._assign(now)
 
     def taken(self, size: int, now: float) -> None:
@@ -148,8 +155,8 @@ class Schedule:
         for digest, cid in self._wanted.items():
             self._release(digest, cid, keep=None)
         self._wanted.clear()
+        self._sizes.clear()
         self._free.clear()
-        self._line.clear()
 
     # --- peers
 
@@ -193,6 +200,14 @@ class Schedule:
         """Whether this block is still to come."""
         return digest in self._wanted
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether nobody is left who might give anything: all were given up, or are here and lack all of it."""
+        return bool(self._wanted) and all(
+            donor.connected and not donor.asked and self._free.keys() <= donor.absent.keys()
+            for donor in self._donors.values()
+        )
+
     def outstanding(self, peer: str) -> list[bytes]:
         """The CIDs that this peer is asked for."""
         donor = self._donors.get(peer)
@@ -221,8 +236,8 @@ class Schedule:
             if asked is not None:
                 self._adapt(donor, size, now - asked)
         self._release(digest, cid, keep=peer, now=now)
-        self._free.discard(digest)
-        self._typical += (size - self._typical) / 8
+        self._free.pop(digest, None)
+        del self._sizes[digest]
         self._held += size
         self.blocks += 1
         self.bytes += size
@@ -298,35 +313,34 @@ class Schedule:
         if latency < QUICK:
             donor.window = min(MAX_WINDOW, donor.window + size)
         elif latency > LATE:
-            donor.window = max(2 * self._typical, donor.window - size)
+            donor.window = max(2 * TYPICAL_BLOCK, donor.window - size)
 
     def _assign(self, now: float) -> None:
         """Ask for whatever is free, the least occupied peer first; late blocks twice when nothing is free."""
         able = [peer for peer, donor in self._donors.items() if donor.connected and donor.resting <= now]
         share = self._limits.held / max(1, len(able))
         while self._wanted:
-            expected = self._held + self._in_flight * self._typical
-            if expected and expected + self._typical > self._limits.held:
-                break
             best = None
             for peer in able:
                 donor = self._donors[peer]
+                digest = self._pick(donor, now)
+                if digest is None:
+                    continue
                 window = min(donor.window, share)
-                occupied = (len(donor.asked) + 1) * self._typical / window
+                occupied = (donor.coming + self._sizes[digest]) / window
                 donor.filling = not donor.asked or occupied <= (1.0 if donor.filling else 0.5)
                 if donor.filling and (best is None or occupied < best[0]):
-                    digest = self._pick(donor, now)
-                    if digest is not None:
-                        best = occupied, peer, digest
+                    best = occupied, peer, digest
             if best is None:
+                break
+            expected = self._held + self._coming
+            if expected and expected + self._sizes[best[2]] > self._limits.held:
                 break
             self._ask(best[1], best[2], now)
 
     def _pick(self, donor: _Donor, now: float) -> bytes | None:
-        while self._line and self._line[0] not in self._free:
-            self._line.popleft()
-        for digest in self._line:
-            if digest in self._free and digest not in donor.absent:
+        for digest in self._free:  # it passes over `MAX_ABSENT` at most
+            if digest not in donor.absent:
                 return digest
         if donor.asked:
             return None
@@ -343,9 +357,10 @@ class Schedule:
             self._measure_anew(donor, now)
             donor.busy_since = now
         donor.asked[digest] = now
-        self._free.discard(digest)
+        donor.coming += self._sizes[digest]
+        self._coming += self._sizes[digest]
+        self._free.pop(digest, None)
         self._asked_of.setdefault(digest, []).append(peer)
-        self._in_flight += 1
         self._orders.setdefault(peer, Orders()).wants.append(self._wanted[digest])
 
     def _measure_anew(self, donor: _Donor, now: float) -> None:
@@ -365,7 +380,8 @@ class Schedule:
 
     def _answered(self, donor: _Donor, digest: bytes, now: float | None) -> None:
         del donor.asked[digest]
-        self._in_flight -= 1
+        donor.coming -= self._sizes[digest]
+        self._coming -= self._sizes[digest]
         if not donor.asked and now is not None:
             donor.busy += now - donor.busy_since
 
@@ -375,8 +391,8 @@ class Schedule:
         peers.remove(peer)
         if not peers:
             del self._asked_of[digest]
-            self._free.add(digest)
-            self._line.appendleft(digest)
+            self._free[digest] = None
+            self._free.move_to_end(digest, last=False)
 
     def _withdraw(self, peer: str) -> None:
         """Take back everything that this peer was asked."""

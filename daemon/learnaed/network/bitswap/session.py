@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Protocol
 
 import trio
 
-from learnae.errors import NetworkError
+from learnae.errors import NetworkError, WireError
 from learnaed.network.bitswap.schedule import Drop, Limits, Orders, Schedule
 from learnaed.network.bitswap.statistics import SessionStatistics
 
@@ -49,6 +49,8 @@ class Session:
         self._ready: deque[tuple[bytes, bytes]] = deque()
         self._wake = trio.Event()
         self._closed = False
+        self._promised: dict[bytes, int] = {}
+        self._refused = ""
         self.schedule = Schedule(limits, trio.current_time())
         self._first = tuple(peers)
 
@@ -72,13 +74,20 @@ class Session:
         self.want(cids)
         return self
 
-    def want(self, cids: Iterable[bytes]) -> None:
+    def want(self, cids: Iterable[bytes], sizes: Mapping[bytes, int] | None = None) -> None:
         """Ask for more blocks, in this order (36-byte CIDv1, SHA-256). One that came already is fetched anew.
+
+        Args:
+            cids: the blocks.
+            sizes: bytes that some of them have, as whatever links to them promises. Without it the bound on memory
+                (`Limits.held`) takes them for as large as blocks mostly are.
 
         Raises:
             ValueError: a CID of another kind.
         """
-        self.schedule.want(cids, trio.current_time())
+        if sizes:
+            self._promised.update(sizes)
+        self.schedule.want(cids, trio.current_time(), sizes)
         self.settle()
 
     def add(self, peer: str) -> None:
@@ -103,16 +112,20 @@ class Session:
         """The next block, `(cid, data)`.
 
         Raises:
-            NetworkError: no block came for `Limits.patience` seconds.
+            NetworkError: no block came for `Limits.patience` seconds, or no peer is left that might have one.
+            WireError: a block is larger than was promised; it was not kept. Whoever made the link has lied.
         """
         began = trio.current_time()
         if self._ready:
             await trio.lowlevel.checkpoint()
         while not self._ready:
+            if self._refused:
+                raise WireError(self._refused)
             if self._closed or not self.schedule.wanted:
                 raise StopAsyncIteration
             now = trio.current_time()
-            if now - max(began, self.schedule.last_block) >= self._limits.patience:
+            lately = max(began, self.schedule.last_block)
+            if now - lately >= self._limits.patience or self.schedule.hopeless:
                 raise NetworkError(self._complaint(now))
             self._wake = trio.Event()
             await self._wake.wait()
@@ -128,6 +141,11 @@ class Session:
 
     def deliver(self, cid: bytes, data: bytes) -> None:
         """The engine hands over a block that `schedule` wanted."""
+        promised = self._promised.pop(cid, len(data))
+        if len(data) > promised:
+            self._refused = f"a block of {len(data)} bytes, where its link promises {promised}"
+            self.schedule.taken(len(data), trio.current_time())
+            return
         self._ready.append((cid, data))
 
     def settle(self) -> None:
@@ -155,9 +173,11 @@ class Session:
 
     def _complaint(self, now: float) -> str:
         peers = self.schedule.peers(now)
+        patience = f"none came for {self._limits.patience:.0f} s"
+        why = "no peer that is left has them" if self.schedule.hopeless else patience
         connected = sum(peer.connected for peer in peers.values())
         return (
-            f"{self.schedule.wanted} blocks are missing and none came for {self._limits.patience:.0f} s: of "
+            f"{self.schedule.wanted} blocks are missing and {why}: of "
             f"{len(peers) + len(self.schedule.dropped)} peers {connected} are connected and "
             f"{len(self.schedule.dropped)} were given up. Try again when more peers are here; what came is kept."
         )
