@@ -69,6 +69,14 @@ class LocalDaemon:
         """Whether the daemon was started here."""
         return self._process is not None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the daemon that was found still runs."""
+        if self._process is not None:
+            return self._process.poll() is None
+        door = Door.read(self.directory) if self.directory is not None else None
+        return door is not None and daemons.alive(door.pid)
+
     def attach(self) -> Link:
         """A connection to the daemon, which is started if there is none; waits for it.
 

@@ -27,6 +27,9 @@ class Link:
         TrainerError: the daemon does not want this script now.
     """
 
+    version = protocol.VERSION
+    """Of the protocol that is spoken."""
+
     def __init__(self, door: Door) -> None:
         self.pid = door.pid
         try:
@@ -84,7 +87,7 @@ class Link:
         return data
 
     def _introduce(self) -> protocol.Setup:
-        self._socket.sendall(protocol.to_frame(protocol.Attach(protocol.VERSION, os.getpid())))
+        self._socket.sendall(protocol.to_frame(protocol.Attach(self.version, os.getpid())))
         while True:
             if not (data := self._socket.recv(1 << 16)):
                 raise ConnectionResetError("it hung up")

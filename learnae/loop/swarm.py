@@ -57,6 +57,7 @@ _RATE_SECONDS = 10.0
 _SEEK_SECONDS = 1.0
 _HAND_IN_SECONDS = 15.0
 _ABANDON_SECONDS = 2.0
+_COMES_BACK_SECONDS = 30.0
 _SETTLE_SECONDS = 60.0
 _SETTLE_SLOTS = 4
 
@@ -121,7 +122,7 @@ class Swarm:
         self._finished = self._stopped = self._closed = False
         self._settled = False  # the last round has just been settled
         self._last_closed = False  # the last round before the node finishes
-        self._started = False
+        self._started = self._resumed = False
         self._last_slot: int | None = None  # of the round under way
         self._slot_steps = (-1, 0)
         self._pace = Pace(genesis.slot_seconds)
@@ -261,13 +262,10 @@ class Swarm:
             self._attach(self._daemon.attach())
             self._started = True
             told = time.monotonic() + 5.0
-            while self._mode == "pause":
-                self._turn(math.inf, 0.1)
+            while self._mode in ("pause", "alone"):
                 if self._link is None:
-                    raise DaemonError(
-                        "the daemon ended before training began; look into its log, `learnae logs` shows it",
-                        code="daemon-silent",
-                    )
+                    self._wait_for_daemon()
+                self._turn(math.inf, 0.1)
                 if time.monotonic() > told:
                     told = math.inf
                     log.warning("waiting for the swarm's weights, or for `learnae resume`: see `learnae status`")
@@ -359,6 +357,19 @@ class Swarm:
 
     # --- the daemon
 
+    def _wait_for_daemon(self) -> None:
+        """It has hung up before training began, as it does if what a script has does not fit any more."""
+        deadline = time.monotonic() + _COMES_BACK_SECONDS
+        while self._found is None:
+            if not self._daemon.alive or time.monotonic() > deadline:
+                raise DaemonError(
+                    "the daemon ended before training began; look into its log, `learnae logs` shows it",
+                    code="daemon-silent",
+                )
+            time.sleep(0.05)
+        found, self._found = self._found, None
+        self._attach(found)
+
     def _attach(self, link: Link) -> None:
         """Take up with a daemon: say what this node has, and go on from there."""
         setup = link.setup
@@ -368,7 +379,8 @@ class Swarm:
         self._restraint.apply(setup.limits)
         self._limited = setup.limits.cpu is not None
         blocks = Blocks(Path(setup.blocks))
-        if not self._started:
+        if not self._resumed:
+            self._resumed = True
             self._path = Path(setup.directory) / self._genesis.swarm_id(setup.topic).hex()[:16]
             self._resume(setup, blocks)
             jitter = random.Random(setup.author)
@@ -501,7 +513,7 @@ class Swarm:
                     break
             self._report()
         except EOFError:
-            self._detach("the daemon has ended")
+            self._detach("the daemon has hung up")
         except (StoreError, TrainerError) as error:
             if error.code == "trainer-ended" or not isinstance(error, StoreError):
                 raise

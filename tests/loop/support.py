@@ -98,6 +98,10 @@ class FakeDaemon:
         self.own = own
         self.ended: bool | None = None
 
+    @property
+    def alive(self) -> bool:
+        return bool(self.links)
+
     def attach(self) -> FakeLink:
         return self.links.popleft()
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import psutil
 import trio
@@ -50,10 +51,14 @@ class Script:
         """Send a frame."""
         await self._stream.send_all(data)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async for data in self._stream:
-                yield bytes(data)
+            if data := await self._stream.receive_some():
+                return bytes(data)
+        raise StopAsyncIteration
 
     def kill(self) -> None:
         """Hang up; the script itself is the user's."""
