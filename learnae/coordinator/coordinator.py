@@ -109,29 +109,6 @@ class Coordinator:
         self._state = ""
         self._now = 0.0
         self._looked = 0.0
-        self._on: dict[type[events.Event], Callable[[Any, float], list[Action]]] = {
-            events.TrainerReady: self._trainer_ready,
-            events.TrainerLost: self._trainer_lost,
-            events.RoundFinished: self._round_finished,
-            events.CutTaken: self._cut_taken,
-            events.ManifestFetched: self._manifest_fetched,
-            events.SnapshotFetched: self._snapshot_fetched,
-            events.Progress: self._progress,
-            events.TrainerFinished: self._trainer_finished,
-            events.PayloadVoid: self._payload_void,
-            events.UpdateHeard: self._update_heard,
-            events.HeartbeatHeard: self._heartbeat_heard,
-            events.SyncReplied: self._sync_replied,
-            events.BlocksFetched: self._blocks_fetched,
-            events.GenesisHeard: self._genesis_heard,
-            events.PeerConnected: self._peer_connected,
-            events.PeerDisconnected: self._peer_disconnected,
-            events.Listening: self._listening,
-            events.Pause: self._pause,
-            events.Resume: self._resume,
-            events.Finish: self._finish,
-            events.Tick: self._tick,
-        }
 
     @property
     def genesis(self) -> Genesis | None:
@@ -177,7 +154,7 @@ class Coordinator:
             self._jump(gap)
         self._now = now
         kind = type(event)
-        actions = self._on[kind](event, now)
+        actions = _ON[kind](self, event, now)
         if kind in _FREQUENT and 0 <= now - self._looked < self._settings.glance:
             return [*actions, *self._intake.weigh()] if kind is events.UpdateHeard else actions
         self._looked = now
@@ -534,3 +511,28 @@ class Coordinator:
             cuts=self._memory.cuts.statistics(self._memory.members(now)) if self._memory.ledger is not None else None,
             adoption=self._memory.adoption.statistics(),
         )
+
+
+_ON: dict[type[events.Event], Callable[[Coordinator, Any, float], list[Action]]] = {
+    events.TrainerReady: Coordinator._trainer_ready,
+    events.TrainerLost: Coordinator._trainer_lost,
+    events.RoundFinished: Coordinator._round_finished,
+    events.CutTaken: Coordinator._cut_taken,
+    events.ManifestFetched: Coordinator._manifest_fetched,
+    events.SnapshotFetched: Coordinator._snapshot_fetched,
+    events.Progress: Coordinator._progress,
+    events.TrainerFinished: Coordinator._trainer_finished,
+    events.PayloadVoid: Coordinator._payload_void,
+    events.UpdateHeard: Coordinator._update_heard,
+    events.HeartbeatHeard: Coordinator._heartbeat_heard,
+    events.SyncReplied: Coordinator._sync_replied,
+    events.BlocksFetched: Coordinator._blocks_fetched,
+    events.GenesisHeard: Coordinator._genesis_heard,
+    events.PeerConnected: Coordinator._peer_connected,
+    events.PeerDisconnected: Coordinator._peer_disconnected,
+    events.Listening: Coordinator._listening,
+    events.Pause: Coordinator._pause,
+    events.Resume: Coordinator._resume,
+    events.Finish: Coordinator._finish,
+    events.Tick: Coordinator._tick,
+}

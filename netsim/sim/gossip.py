@@ -4,7 +4,9 @@ Up to `EXACT` nodes every copy is followed: a node passes a message on to its ne
 other on its uplink, and copies that come a second time are counted and dropped. In larger swarms a message reaches one
 node, its `degree` neighbours, the neighbours of these and so on in steps of equal length, in an order drawn anew when
 the membership has changed: what a random mesh does on average. Copies and their bytes are counted as in the small one,
-queues and the differences between lines are left out, and a node misses a message if all its copies are lost.
+queues and the differences between lines are left out, and a node misses a message if all its copies are lost. It looks
+at what has come when something else happens to it, at its next tick at the latest, message by message as of the moment
+at which each came.
 """
 
 from __future__ import annotations
@@ -168,20 +170,17 @@ class Gossip:
         network.lines[crowd[0].place].received += weight
         event = kind(envelope, author.author)
         step = self._hop + degree / 2 * weight / network.lines[author.place].link.up
-        start, size, level = self._draw.randrange(count), degree, 1
-        done = 0
+        start, size, level, done = self._draw.randrange(count), degree, 1, 0
+        missed, draw, origin = lost ** (degree - 1), self._draw.random, author.place
+        order = crowd[start:] + crowd[:start]
         while done < count:
-            batch = [crowd[(start + i) % count] for i in range(done, min(done + size, count))]
-            network.agenda.after(level * step, self._deliver_all, batch, author, event, lost ** (degree - 1))
+            letter = (network.agenda.now + level * step, event)
+            for node in order[done : done + size]:
+                if node is author or (network.parted and not network.together(origin, node.place)):
+                    continue
+                if not missed or draw() >= missed:
+                    node.inbox.append(letter)
             done, size, level = done + size, size * (degree - 1), level + 1
-
-    def _deliver_all(self, batch: list[Member], author: Member, event: events.Event, missed: float) -> None:
-        network, origin = self._network, author.place
-        for node in batch:
-            if node.gone or node is author or (network.parted and not network.together(origin, node.place)):
-                continue
-            if not missed or self._draw.random() >= missed:
-                node.handle(event)
 
     def _current_crowd(self) -> list[Member]:
         network = self._network

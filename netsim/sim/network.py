@@ -30,6 +30,7 @@ class Member(Protocol):
     place: int
     author: bytes
     gone: bool
+    inbox: list[tuple[float, events.Event]]
 
     def handle(self, event: events.Event) -> None:
         """Something happened."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from nacl.signing import SigningKey
@@ -117,35 +118,10 @@ class Node:
         self._loads = 0
         self._rate = 0.0
         self._heard: list[Heard] = []
+        self.inbox: list[tuple[float, events.Event]] = []
+        """What gossip has brought, with its moment, and nobody has looked at."""
         self._ticking = 0
         self._next_tick = 0.0
-        self._done: dict[type[actions.Action], Callable[[Any], None]] = {
-            actions.Store: self._store,
-            actions.Drop: self._drop,
-            actions.KeepCut: self._keep_cut,
-            actions.Settle: self._settle,
-            actions.Prune: disk.prune,
-            actions.GoOver: self._go_over,
-        }
-        self._performed: dict[type[actions.Action], Callable[[Any], None]] = {
-            actions.Apply: self._apply,
-            actions.Unapply: self._unapply,
-            actions.Accept: self._accept,
-            actions.TakeCut: self._take_cut,
-            actions.Forget: self._forget,
-            actions.LoadCut: self._load,
-            actions.PublishUpdate: self._publish,
-            actions.PublishHeartbeat: self._beat,
-            actions.Sync: self._sync,
-            actions.Fetch: self._fetch,
-            actions.AskGenesis: self._ask_genesis,
-            actions.FetchManifest: self._fetch_manifest,
-            actions.FetchSnapshot: self._fetch_snapshot,
-            actions.Train: self._train,
-            actions.SetShare: self._set_share,
-            actions.Notice: self._notice,
-            actions.Leave: self._leave,
-        }
 
     # --- its life
 
@@ -170,7 +146,10 @@ class Node:
         self.world.network.go(self, announced=announced)
 
     def retire(self) -> None:
-        """Nothing of its numbers is wanted any more."""
+        """Nothing of it is wanted any more. What refers to each other is taken apart: then it is freed at once."""
+        self._rounds = None
+        self._on_leave = None
+        self.inbox.clear()
         if self.trainer is not None:
             self.world.crew.retire(self.trainer)
             self.trainer = None
@@ -179,26 +158,44 @@ class Node:
         """Let the coordinator know, and do what it wants: first what must be durable."""
         if self.gone:
             return
+        if self.inbox:
+            self.read_inbox()
         now, tally = self.clock.read(self.agenda.now), self.world.tally
         tally.events += 1
         if tally.events % _SAMPLE:
             todo = self.coordinator.handle(event, now)
         else:
-            began = time.perf_counter()
+            began = time.process_time()
             todo = self.coordinator.handle(event, now)
-            tally.seconds += _SAMPLE * (time.perf_counter() - began)
+            tally.seconds += _SAMPLE * (time.process_time() - began)
         if type(event) is events.PeerConnected:
             self._hurry()
-        if not todo:
-            return
+        if todo:
+            self._carry_out(todo)
+
+    def read_inbox(self) -> None:
+        """Handle what gossip has brought, each message as of the moment at which it came."""
+        now, tally, read, handle = self.agenda.now, self.world.tally, self.clock.read, self.coordinator.handle
+        came = sorted(self.inbox, key=itemgetter(0))
+        self.inbox = [letter for letter in came if letter[0] > now]
+        tally.events += len(came)
+        began = time.process_time()
+        for moment, event in came:
+            if moment <= now:
+                todo = handle(event, read(moment))
+                if todo:
+                    self._carry_out(todo)
+        tally.seconds += time.process_time() - began
+
+    def _carry_out(self, todo: list[actions.Action]) -> None:
         for action in todo:
-            keep = self._done.get(type(action))
+            keep = _DONE.get(type(action))
             if keep is not None:
-                keep(action)
+                keep(self, action)
         for action in todo:
-            perform = self._performed.get(type(action))
+            perform = _PERFORMED.get(type(action))
             if perform is not None:
-                perform(action)
+                perform(self, action)
 
     def _tick(self, ticking: int) -> None:
         if self.gone or ticking != self._ticking:
@@ -313,6 +310,9 @@ class Node:
     def _settle(self, action: actions.Settle) -> None:
         self.disk.settled[action.cut.cid] = action.cut
 
+    def _prune(self, action: actions.Prune) -> None:
+        self.disk.prune(action)
+
     def _go_over(self, action: actions.GoOver) -> None:
         self.disk.adopted[action.own] = (action.swarm, action.genesis)
 
@@ -425,6 +425,7 @@ class Node:
 
     def answer(self, request: SyncRequest) -> tuple[SyncReply, int]:
         """What the asker lacks, as much as fits into a reply, and how large that is."""
+        self.read_inbox()
         ledger = self.coordinator.ledger
         if ledger is None or ledger.swarm != request.swarm:
             return SyncReply(VersionVector(), (), more=False), _SMALL
@@ -501,3 +502,33 @@ class Node:
 def vector_size(vector: VersionVector) -> int:
     """About how many bytes a version vector has on the wire: a key and mostly one pair of small numbers per author."""
     return 41 * len(vector.authors) + 3
+
+
+_DONE: dict[type[actions.Action], Callable[[Node, Any], None]] = {
+    actions.Store: Node._store,
+    actions.Drop: Node._drop,
+    actions.KeepCut: Node._keep_cut,
+    actions.Settle: Node._settle,
+    actions.Prune: Node._prune,
+    actions.GoOver: Node._go_over,
+}
+"""What must be durable before anything else is done."""
+_PERFORMED: dict[type[actions.Action], Callable[[Node, Any], None]] = {
+    actions.Apply: Node._apply,
+    actions.Unapply: Node._unapply,
+    actions.Accept: Node._accept,
+    actions.TakeCut: Node._take_cut,
+    actions.Forget: Node._forget,
+    actions.LoadCut: Node._load,
+    actions.PublishUpdate: Node._publish,
+    actions.PublishHeartbeat: Node._beat,
+    actions.Sync: Node._sync,
+    actions.Fetch: Node._fetch,
+    actions.AskGenesis: Node._ask_genesis,
+    actions.FetchManifest: Node._fetch_manifest,
+    actions.FetchSnapshot: Node._fetch_snapshot,
+    actions.Train: Node._train,
+    actions.SetShare: Node._set_share,
+    actions.Notice: Node._notice,
+    actions.Leave: Node._leave,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import math
 import resource
@@ -62,7 +63,13 @@ def simulate(name: str, scenario: Scenario, seed: int, progress: Progress | None
         seed: of all that is random; the same one gives the same result to the bit.
         progress: told how it goes.
     """
-    return Simulation(name, scenario, seed, progress).run()
+    collecting = gc.isenabled()
+    gc.disable()  # Millions of objects live for hours of the run, and what is given up is freed without it.
+    try:
+        return Simulation(name, scenario, seed, progress).run()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class Simulation:
@@ -217,6 +224,8 @@ class Simulation:
     # --- what is seen
 
     def _look(self, part: float) -> None:
+        for node in self.nodes:
+            node.read_inbox()
         honest = self.honest
         tally = self.world.tally
         scores = self.crew.scores([node.trainer for node in honest if node.trainer is not None])
