@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow lint format defaults clean
 
 ## Four daemons on this machine train a digit classifier together; under 90 s.
 demo: $(VENV)/installed
@@ -25,6 +25,10 @@ lint: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+## The plots of docs/defaults.md (an hour). What is there already in build/defaults is not made again.
+defaults: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.defaults
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

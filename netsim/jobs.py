@@ -38,12 +38,17 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run that is to be made. `call` names the engine as ``module:function``; by default what the scenario says."""
+    """One run that is to be made.
+
+    `call` names the engine as ``module:function``; by default what the scenario says. `words`: what sets the run apart
+    from others of this name, for people who wait for it.
+    """
 
     name: str
     scenario: Scenario
     seed: int
     call: str = ""
+    words: str = ""
 
     @property
     def engine(self) -> str:

@@ -12,41 +12,31 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from learnae.cli.words import duration, number, size
+from learnae.cli.words import duration, size
 from netsim import expect
 from netsim.result import Result
 from netsim.scenario import Scenario
 
 _MOST_DIFFERENCES = 3
 """Settings that a label names."""
+_GAP = 2
+"""Blanks between two columns."""
 
 
-def _percent(ratio: float) -> str:
-    return f"{100 * ratio:.1f} %"
+Group = Sequence[Result]
+"""Runs that differ by their seeds alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A figure of the summary, and how it is written. `spread`: the seeds' standard deviation stands beside it."""
+class Column:
+    """A column of the table. `importance`: the least important one goes first where the screen is narrow.
 
-    what: str
+    `cell` gives its text, "-" for what is not known of a group.
+    """
+
     heading: str
-    words: Callable[[float], str]
-    spread: bool = False
-
-
-FIGURES: Final = (
-    Figure("accuracy", "accuracy", _percent, True),
-    Figure("worst", "worst node", _percent),
-    Figure("lost_accuracy", "largest fall", lambda points: f"{points:.1f} pt"),
-    Figure("loss", "loss", number, True),
-    Figure("consensus", "consensus", lambda ratio: f"{ratio:.2g}"),
-    Figure("staleness", "stale", lambda slots: f"{slots:.2f} slots"),
-    Figure("rounds", "rounds", lambda count: f"{count:.0f}"),
-    Figure("bytes", "bytes a node", size, True),
-    Figure("bytes_most", "busiest node", size),
-    Figure("live", "there", lambda count: f"{count:.0f}"),
-)
+    importance: int
+    cell: Callable[[Group], str]
 
 
 def grouped(results: Iterable[Result]) -> dict[str, list[Result]]:
@@ -113,37 +103,58 @@ def spread(results: Sequence[Result], what: str) -> float:
     return stdev(result.summary.get(what, math.nan) for result in results) if len(results) > 1 else math.nan
 
 
-def table(groups: Mapping[str, Sequence[Result]], title: str = "") -> Table:
-    """A row for each group. Figures that none of them has are left out."""
-    shown = [f for f in FIGURES if any(not math.isnan(figure(group, f.what)) for group in groups.values())]
+def table(groups: Mapping[str, Group], title: str = "", width: int | None = None) -> Table:
+    """A row for each group.
+
+    Args:
+        groups: by the words that name them.
+        title: above the table.
+        width: cells of the screen; columns that do not fit are left out, as are those of which nothing is known.
+    """
+    shown = [column for column in COLUMNS if any(column.cell(group) != "-" for group in groups.values())]
+    if all(len(group) == 1 for group in groups.values()):
+        shown = [column for column in shown if column.heading != "seeds"]
+    labels = max(map(len, groups), default=0)
+    while width and len(shown) > 1 and labels + sum(_GAP + _width(column, groups) for column in shown) > width:
+        shown.remove(min(shown, key=lambda column: column.importance))
     made = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     made.add_column("")
-    several = any(len(group) > 1 for group in groups.values())
-    headings = ["seeds"] * several + [f.heading for f in shown] + ["equal", "took", "memory"]
-    for heading in headings:
-        made.add_column(heading, justify="right")
+    for column in shown:
+        made.add_column(column.heading, justify="right", no_wrap=True)
     for label, group in groups.items():
-        cells = [str(len(group))] * several + [_cell(group, f) for f in shown]
-        cells += [_equal(group), _took(group), _memory(group)]
-        made.add_row(Text(label), *cells)
+        made.add_row(Text(label), *(column.cell(group) for column in shown))
     return made
 
 
-def _cell(group: Sequence[Result], shown: Figure) -> str:
-    mean = figure(group, shown.what)
+def _width(column: Column, groups: Mapping[str, Group]) -> int:
+    return max(len(text) for text in (column.heading, *(column.cell(group) for group in groups.values())))
+
+
+def _mean(what: str, words: Callable[[float], str]) -> Callable[[Group], str]:
+    def cell(group: Group) -> str:
+        mean = figure(group, what)
+        return "-" if math.isnan(mean) else words(mean)
+
+    return cell
+
+
+def _accuracy(group: Group) -> str:
+    mean = 100 * figure(group, "accuracy")
     if math.isnan(mean):
         return "-"
-    text = shown.words(mean)
-    if shown.spread and len(group) > 1:
-        text += f" ± {shown.words(spread(group, shown.what))}"
-    return text
+    return f"{mean:.1f} ± {100 * spread(group, 'accuracy'):.1f} %" if len(group) > 1 else f"{mean:.1f} %"
 
 
-def _equal(group: Sequence[Result]) -> str:
+def _loss(group: Group) -> str:
+    mean = figure(group, "loss")
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.3g} ± {spread(group, 'loss'):.1g}" if len(group) > 1 else f"{mean:.3g}"
+
+
+def _equal(group: Group) -> str:
     """In how many runs all replicas were equal at the end."""
-    known = [
-        result.summary["identical"] for result in group if not math.isnan(result.summary.get("identical", math.nan))
-    ]
+    known = [found for result in group if not math.isnan(found := result.summary.get("identical", math.nan))]
     if not known:
         return "-"
     count = sum(value == 1 for value in known)
@@ -152,14 +163,33 @@ def _equal(group: Sequence[Result]) -> str:
     return f"{count} of {len(known)}"
 
 
-def _took(group: Sequence[Result]) -> str:
+def _took(group: Group) -> str:
     mean = fmean(result.costs.get("seconds", math.nan) for result in group)
     return "-" if math.isnan(mean) else duration(mean)
 
 
-def _memory(group: Sequence[Result]) -> str:
+def _memory(group: Group) -> str:
     most = max(result.costs.get("memory", math.nan) for result in group)
     return "-" if math.isnan(most) else size(most)
+
+
+COLUMNS: Final = (
+    Column("seeds", 60, lambda group: str(len(group))),
+    Column("accuracy", 99, _accuracy),
+    Column("worst", 45, _mean("worst", lambda ratio: f"{100 * ratio:.1f} %")),
+    Column("fall", 40, _mean("lost_accuracy", lambda points: f"{points:.1f} pt")),
+    Column("loss", 70, _loss),
+    Column("consensus", 20, _mean("consensus", lambda ratio: f"{ratio:.2g}")),
+    Column("stale", 65, _mean("staleness", lambda slots: f"{slots:.2f}")),
+    Column("rounds", 50, _mean("rounds", lambda count: f"{count:.0f}")),
+    Column("bytes", 90, _mean("bytes", size)),
+    Column("busiest", 30, _mean("bytes_most", size)),
+    Column("there", 55, _mean("live", lambda count: f"{count:.0f}")),
+    Column("equal", 80, _equal),
+    Column("took", 35, _took),
+    Column("memory", 10, _memory),
+)
+"""All of them, from left to right; docs/netsim.md says what they mean."""
 
 
 def expectations(results: Sequence[Result]) -> list[Text]:

@@ -80,7 +80,10 @@ class Sweep:
         for point in self.points:
             scenario = load(name, {**changes, **point.values}, small=small)
             for seed in seeds:
-                self._jobs[directory / _file(self.title, point, seed)] = (point, Job(self.title, scenario, seed))
+                self._jobs[directory / _file(self.title, point, seed)] = (
+                    point,
+                    Job(self.title, scenario, seed, words=str(point)),
+                )
 
     def open(self) -> list[Job]:
         """Take the runs that are there; returns those that are not."""
@@ -110,9 +113,9 @@ class Sweep:
         accuracy = any(not math.isnan(result.summary.get("accuracy", math.nan)) for result in self.found.values())
         return ("accuracy" if accuracy else "loss", "bytes")
 
-    def table(self) -> Table:
-        """A row for each point."""
-        return report.table({str(point): runs for point in self.points if (runs := self.at(point))}, self.title)
+    def table(self, width: int | None = None) -> Table:
+        """A row for each point, `width` cells wide at most."""
+        return report.table({str(point): runs for point in self.points if (runs := self.at(point))}, self.title, width)
 
     def draw(self, path: Path, figures: Sequence[str] = ()) -> list[Path]:
         """Write the plot, over the first setting; there is a line for each combination of the other settings.

@@ -107,7 +107,8 @@ def show(found: Sequence[Result], as_json: bool, title: str = "") -> dict[str, l
             told = result.to_json() | {"missed": [str(verdict) for verdict in expect.missed(result)]}
             click.echo(msgspec.json.encode(told).decode())
     else:
-        screen().print(report.table(groups, title))
+        console = screen()
+        console.print(report.table(groups, title, console.width))
     return groups
 
 

@@ -73,7 +73,8 @@ def sweep(
         for row in grid.rows():
             click.echo(msgspec.json.encode(row).decode())
     else:
-        screen().print(grid.table())
+        console = screen()
+        console.print(grid.table(console.width))
     drawn = grid.draw(plot or out / "sweep", figures)
     click.echo(f"the plot is {drawn[0]}", err=True)
 

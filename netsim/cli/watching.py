@@ -88,8 +88,8 @@ class Watch:
 
     def _name(self, number: int) -> str:
         job = self._jobs[number]
-        engine = job.scenario.run.engine
-        return f"{job.name}{'' if engine == 'ledger' else f', {engine}'}, seed {job.seed}"
+        engine = "" if job.scenario.run.engine == "ledger" else job.scenario.run.engine
+        return ", ".join(filter(None, (job.name, engine, job.words, f"seed {job.seed}")))
 
 
 def _seen(look: Look | None) -> str:

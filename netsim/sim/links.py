@@ -56,6 +56,29 @@ def acknowledged(weight: int) -> int:
     return HEADERS * -(-weight // (2 * (SEGMENT + HEADERS)))
 
 
+class _Queue:
+    """What waits for one direction of a line, in seconds that it takes to carry it.
+
+    Gossip books the hops of a message ahead, so that the times do not ascend. What is booked for later makes the queue
+    longer, but what is booked for now does not wait until then.
+    """
+
+    __slots__ = ("_at", "_rate", "_waiting")
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._at = 0.0
+        self._waiting = 0.0
+
+    def put(self, now: float, size: int) -> float:
+        """Append so many bytes; seconds until they are through."""
+        if now > self._at:
+            self._waiting = max(0.0, self._waiting - (now - self._at))
+            self._at = now
+        self._waiting += size / self._rate
+        return self._waiting
+
+
 class Line:
     """One place's line, with what has gone over it.
 
@@ -64,15 +87,15 @@ class Line:
         draw: random numbers of its own.
     """
 
-    __slots__ = ("_draw", "_down_free", "_up_free", "link", "received", "sent")
+    __slots__ = ("_down", "_draw", "_up", "link", "received", "sent")
 
     def __init__(self, link: Link, draw: random.Random) -> None:
         self.link = link
         self.sent = 0.0
         self.received = 0.0
         self._draw = draw
-        self._up_free = 0.0
-        self._down_free = 0.0
+        self._up = _Queue(link.up)
+        self._down = _Queue(link.down)
 
     def loses(self) -> bool:
         """Whether a message is lost on this line."""
@@ -86,14 +109,13 @@ class Line:
     def send(self, now: float, size: int) -> float:
         """Put so many bytes on the uplink; when the last of them has left."""
         self.sent += size
-        self._up_free = max(now, self._up_free) + size / self.link.up
-        return self._up_free
+        return now + self._up.put(now, size)
 
     def receive(self, now: float, size: int) -> float:
         """Take so many bytes from the downlink, the last of which gets there now; when they have all come."""
         self.received += size
-        self._down_free = max(now - size / self.link.down, self._down_free) + size / self.link.down
-        return max(self._down_free, now)
+        took = size / self.link.down
+        return max(now, now - took + self._down.put(now - took, size))
 
 
 def carry(source: Line, target: Line, size: int, now: float, *, lossless: bool = False) -> float | None:

@@ -172,6 +172,7 @@ def test_sweep_makes_a_table_and_a_plot_and_goes_on_where_it_was(tmp_path: Path)
     done = netsim(*words, "--seeds", "2")
     assert done.stdout.splitlines()[2].startswith("codec.density=0.01")
     assert "there already" not in done.stderr
+    assert "lan-lab, codec.density=0.01, seed 0: done in" in done.stderr
     assert len(list((tmp_path / "runs").glob("*.json"))) == 4
     again = netsim(*words, "--seeds", "3", "--json", "--plot", str(tmp_path / "plot"), "--figure", "rounds")
     assert "4 runs are there already, 2 are to be made" in again.stderr

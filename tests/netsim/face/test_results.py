@@ -88,10 +88,18 @@ def test_a_row_has_the_mean_and_the_spread_of_its_seeds() -> None:
     groups = report.grouped(runs)
     assert list(groups) == ["mine"]
     cells = row(groups)
-    assert cells["accuracy"] == "94.0 % ± 4.0 %"
-    assert cells["bytes a node"] == "1.0 MB ± 0 B"
+    assert cells["accuracy"] == "94.0 ± 4.0 %"
+    assert cells["bytes"] == "1.0 MB"
     assert (cells["seeds"], cells["equal"]) == ("3", "2 of 3")
-    assert "staleness" not in cells, "none of them has it"
+    assert "stale" not in cells, "none of them has it"
+
+
+def test_a_narrow_screen_shows_what_matters_most() -> None:
+    groups = report.grouped(simulate("mine", SCENARIO, seed) for seed in (0, 1))
+    headings = [[str(column.header) for column in report.table(groups, "", width).columns] for width in (40, 80, 200)]
+    assert headings[0] == ["", "accuracy", "bytes", "equal"]
+    assert set(headings[0]) < set(headings[1]) < set(headings[2])
+    assert "memory" in headings[2]
 
 
 def test_groups_are_named_by_what_tells_them_apart() -> None:
