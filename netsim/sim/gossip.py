@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from learnae.coordinator import events
 from netsim.sim import links
@@ -29,6 +30,24 @@ _BEATS = 2
 Kind = Callable[[bytes, bytes], events.Event]
 Mesh = dict[int, dict[int, None]]
 """The neighbours of each node on one topic, in a fixed order."""
+
+
+_Copy = tuple[float, int, int, int]
+"""When it arrives, its number, where, and from where."""
+
+
+@dataclass(slots=True)
+class _Message:
+    """On its way."""
+
+    origin: int
+    kind: Kind
+    envelope: bytes
+    weight: int
+    reached: dict[int, float]
+    """Places, and when."""
+    told: set[int] = field(default_factory=set)
+    """Places that hear of it from outside the mesh."""
 
 
 class Gossip:
@@ -66,61 +85,68 @@ class Gossip:
     # --- copy by copy
 
     def _flood(self, author: Member, kind: Kind, envelope: bytes, weight: int) -> None:
-        network = self._network
-        mesh = self._current_mesh(kind)
-        online, agenda = network.online, network.agenda
-        reached = {author.place: agenda.now}
-        coming: list[tuple[float, int, int, int]] = []
-        self._pass_on(mesh, author.place, author.place, agenda.now, weight, coming)
-        while coming or self._fetched(mesh, reached, weight, coming):
+        now = self._network.agenda.now
+        message = _Message(author.place, kind, envelope, weight, {author.place: now})
+        coming: list[_Copy] = []
+        self._pass_on(message, author.place, author.place, now, coming)
+        self._follow(message, coming)
+
+    def _follow(self, message: _Message, coming: list[_Copy]) -> None:
+        """Follow copies until nobody passes one on any more."""
+        online, agenda, reached = self._network.online, self._network.agenda, message.reached
+        while coming:
             time, _, place, source = heapq.heappop(coming)
             if place in reached:
                 continue
             reached[place] = time
-            event = kind(envelope, online[source].author)
-            agenda.at(time, self._deliver, online[place], author.place, event)
-            self._pass_on(mesh, place, source, time + HOP, weight, coming)
+            event = message.kind(message.envelope, online[source].author)
+            agenda.at(time, self._deliver, online[place], message.origin, event)
+            self._pass_on(message, place, source, time + HOP, coming)
+        if len(reached) < len(online):
+            self._tell(message)
 
-    def _fetched(
-        self, mesh: Mesh, reached: dict[int, float], weight: int, coming: list[tuple[float, int, int, int]]
-    ) -> bool:
-        """Whom the mesh did not reach hears of a message from neighbours outside it, up to a second later, and asks for
-        it: whether there is such a node. It closes the gap that a partition leaves between two meshes."""
-        network, lines = self._network, self._network.lines
-        for place in [place for place in network.online if place not in reached]:
-            peers = [other for other in network.peers[place] if other in reached and other not in mesh[place]]
-            for other in peers[: links.LAZY]:
-                heard = reached[other] + self._draw.random()
-                self.copies += 1
-                asked = links.carry(lines[place], lines[other], links.IHAVE, heard, lossless=network.lossless)
-                if asked is None:
-                    continue
-                arrival = links.carry(lines[other], lines[place], weight, asked, lossless=network.lossless)
-                if arrival is not None:
-                    heapq.heappush(coming, (arrival, self.copies, place, other))
-                    break
-        return bool(coming)
+    def _pass_on(self, message: _Message, place: int, source: int, time: float, coming: list[_Copy]) -> None:
+        for other in self._current_mesh(message.kind).get(place, ()):
+            if other != source:
+                self._send(message, place, other, time, coming)
 
-    def _pass_on(
-        self,
-        mesh: Mesh,
-        place: int,
-        source: int,
-        time: float,
-        weight: int,
-        coming: list[tuple[float, int, int, int]],
-    ) -> None:
+    def _send(self, message: _Message, source: int, target: int, time: float, coming: list[_Copy]) -> None:
         network = self._network
-        line, lines = network.lines[place], network.lines
-        for other in mesh.get(place, ()):
-            if other == source:
+        self.copies += 1
+        lines = network.lines[source], network.lines[target]
+        arrival = links.carry(*lines, message.weight, time, lossless=network.lossless)
+        if arrival is None:
+            network.lost += message.weight
+        else:
+            heapq.heappush(coming, (arrival, self.copies, target, source))
+
+    def _tell(self, message: _Message) -> None:
+        """Whom the mesh does not reach hears of a message from a neighbour outside it, within a second, and asks for
+        it: so two meshes, which a partition has left, are still one swarm."""
+        mesh, network = self._current_mesh(message.kind), self._network
+        for place in network.online:
+            if place in message.reached or place in message.told:
                 continue
-            self.copies += 1
-            arrival = links.carry(line, lines[other], weight, time, lossless=network.lossless)
-            if arrival is None:
-                network.lost += weight
-            else:
-                heapq.heappush(coming, (arrival, self.copies, other, place))
+            for other in network.peers[place]:
+                if other in message.reached and other not in mesh[place]:
+                    message.told.add(place)
+                    network.agenda.at(message.reached[other] + self._draw.random(), self._ask, message, place, other)
+                    break
+
+    def _ask(self, message: _Message, place: int, other: int) -> None:
+        network = self._network
+        if place in message.reached or other not in network.peers.get(place, ()):
+            return
+        lines = network.lines[place], network.lines[other]
+        asked = links.carry(*lines, links.IHAVE, network.agenda.now, lossless=network.lossless)
+        if asked is not None:
+            network.agenda.at(asked, self._answer, message, place, other)
+
+    def _answer(self, message: _Message, place: int, other: int) -> None:
+        if other in self._network.peers.get(place, ()):
+            coming: list[_Copy] = []
+            self._send(message, other, place, self._network.agenda.now, coming)
+            self._follow(message, coming)
 
     def _deliver(self, node: Member, origin: int, event: events.Event) -> None:
         if not node.gone and self._network.together(origin, node.place):
