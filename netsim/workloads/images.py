@@ -8,7 +8,6 @@ one node after the other.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -189,11 +188,11 @@ class Pupil(Learner):
         self._settle()
         scatter(self.model, weights)
 
-    def losses(self) -> float:
-        """Mean loss of the local steps since last asked; nan without any. For engines that have no rounds."""
+    def move(self, change: NDArray[np.float32]) -> None:
+        """Add float32[D] to theta and to where the round began: remote updates that are in the replica already."""
         self._settle()
-        losses, self._losses = self._losses, []
-        return math.fsum(losses) / len(losses) if losses else math.nan
+        scatter(self.model, gather(self.model) + change)
+        self._base += change
 
     def finish_round(self, share: float) -> Round:
         """Encode the round."""
