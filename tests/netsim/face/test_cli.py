@@ -154,6 +154,9 @@ def test_compare_runs_scenarios_with_engines_and_reads_results(tmp_path: Path) -
     first = [line.split("  ")[0] for line in done.stdout.splitlines()[1:]]
     assert first == ["ledger", "fedavg", "solo", "ledger, codec.density=0.05"]
     assert (tmp_path / "out" / "accuracy-over-bytes.svg").exists()
+    kept = {path.name for path in (tmp_path / "out").glob("*.json")}
+    assert len(kept) == 4, "two of them have equal names, seeds and engines"
+    assert {"lan-lab.fedavg.0.json", "lan-lab.solo.0.json"} < kept
     one_file = str(tmp_path / "before" / "lan-lab.ledger.0.json")
     assert len(rows(netsim("compare", one_file, one_file, "--json").stdout)) == 2
 
