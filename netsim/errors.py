@@ -4,6 +4,7 @@
 
     NetsimError
     ├── ScenarioError   a scenario is missing or wrong
+    ├── RealError       a scenario cannot be run with real daemons, or not on this machine
     ├── ResultError     a file holds no result
     ├── RunError        a run has ended without a result
     └── MissingError    something is not installed, or not allowed here
@@ -18,6 +19,10 @@ class NetsimError(Exception):
 
 class ScenarioError(NetsimError):
     """A scenario is missing, or a key or a value in it is wrong."""
+
+
+class RealError(NetsimError):
+    """A scenario cannot be run with real daemons, or not on this machine; says which key or what is missing."""
 
 
 class ResultError(NetsimError):

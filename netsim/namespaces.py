@@ -115,22 +115,7 @@ class Lab:
 
     def call(self, node: str, function: Callable[[], T]) -> T:
         """`function()` in a thread that is inside the node's namespace: sockets that it opens belong to the node."""
-        outcome: list[T] = []
-        failure: list[BaseException] = []
-
-        def inside() -> None:
-            try:
-                _enter(self._name(node))
-                outcome.append(function())
-            except BaseException as error:
-                failure.append(error)
-
-        thread = threading.Thread(target=inside, name=f"in-{node}")
-        thread.start()
-        thread.join()
-        if failure:
-            raise failure[0]
-        return outcome[0]
+        return inside(self._name(node), function)
 
     def popen(self, node: str, argv: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
         """`subprocess.Popen` inside the node's namespace."""
@@ -179,23 +164,45 @@ class Lab:
         _ip("netns", "add", self._switch)
         self._switch_batch(_bridge("br0"))
         for node in self.nodes:
-            name, port = self._name(node), self._port(node)
+            name = self._name(node)
             _ip("netns", "add", name)
-            link = f"mtu {MTU} gso_max_segs 1"
-            # One segment per buffer: a 64 KiB super-frame would count the headers of its 45 frames only once.
-            self._switch_batch(
-                [
-                    f"link add {port} {link} type veth peer name eth0 {link} netns {name}",
-                    f"link set {port} master br0 up",
-                ]
-            )
-            _ip_batch(
+            self._connect(node)
+            self._switch_batch([f"link set {self._port(node)} master br0 up"])
+            ip_batch(
                 name,
                 ["link set lo up", f"addr add {self.address(node)}/24 brd + dev eth0", "link set eth0 up"],
             )
 
+    def _connect(self, node: str) -> None:
+        """Make the node's `eth0` and the port of the switch that it leads to; a lab with other cables has its own."""
+        # One segment per buffer: a 64 KiB super-frame would count the headers of its 45 frames only once.
+        link = f"mtu {MTU} gso_max_segs 1"
+        self._switch_batch(
+            [f"link add {self._port(node)} {link} type veth peer name eth0 {link} netns {self._name(node)}"]
+        )
+
     def _switch_batch(self, lines: list[str]) -> None:
-        _ip_batch(self._switch, lines)
+        ip_batch(self._switch, lines)
+
+
+def inside(namespace: str, function: Callable[[], T]) -> T:
+    """`function()` in a thread that is inside the namespace. Raises LabError, and what `function` raises."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            _enter(namespace)
+            outcome.append(function())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name=f"in-{namespace}")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
 
 
 def sweep() -> None:
@@ -241,7 +248,8 @@ def _ip(*arguments: str) -> str:
     return _command(["ip", *arguments])
 
 
-def _ip_batch(namespace: str, lines: list[str]) -> None:
+def ip_batch(namespace: str, lines: list[str]) -> None:
+    """Lines of `ip -batch`, inside the namespace. Raises LabError."""
     _command(["ip", "-n", namespace, "-batch", "-"], "\n".join(lines) + "\n")
 
 

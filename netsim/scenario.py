@@ -130,8 +130,8 @@ class Nodes(_Table, frozen=True, kw_only=True):
 class Gossip(_Table, frozen=True, kw_only=True):
     """How announcements spread."""
 
-    degree: Count = 8
-    """Neighbours to which a node passes on what it hears."""
+    degree: Count = 3
+    """Neighbours to which a node passes on what it hears; the daemon's is 3."""
 
 
 class Happening(_Table, frozen=True, kw_only=True):

@@ -104,4 +104,3 @@ class Disk:
                 del self.manifests[cid]
                 self.settled.pop(cid, None)
         self.snapshots = {cid: replica for cid, replica in self.snapshots.items() if cid in action.snapshots}
-

@@ -21,7 +21,12 @@ EXACT = 100
 HOP = 0.002
 """Seconds that a node takes to check a message and pass it on."""
 
+_BEATS = 2
+"""After so many heartbeats of gossipsub's the mesh is what it will be."""
+
 Kind = Callable[[bytes, bytes], events.Event]
+Mesh = dict[int, dict[int, None]]
+"""The neighbours of each node on one topic, in a fixed order."""
 
 
 class Gossip:
@@ -35,20 +40,22 @@ class Gossip:
     def __init__(self, network: Network, degree: int) -> None:
         self.copies = 0
         """Sent so far."""
-        self.published = 0
         self._network = network
+        network.degree = degree
         self._degree = degree
         self._draw = network.agenda.stream("mesh")
-        self._mesh: dict[int, dict[int, None]] = {}
-        self._seen = -1
+        self._meshes: dict[Kind, Mesh] = {}
+        self._seen: dict[Kind, int] = {}
+        self._joined = -1
         self._crowd: list[Member] = []
         self._hop = 0.0
         self._missed = 0.0
 
     def publish(self, author: Member, kind: Kind, envelope: bytes) -> None:
         """Announce something to everybody who can be reached."""
-        self.published += 1
-        weight = links.framed(len(envelope) + links.GOSSIP)
+        self._network.published += 1
+        topic = links.UPDATES_TOPIC if kind is events.UpdateHeard else links.PEERS_TOPIC
+        weight = links.framed(len(envelope) + links.GOSSIP + topic)
         if len(self._network.online) > EXACT:
             self._spread(author, kind, envelope, weight)
         else:
@@ -58,23 +65,43 @@ class Gossip:
 
     def _flood(self, author: Member, kind: Kind, envelope: bytes, weight: int) -> None:
         network = self._network
-        mesh = self._current_mesh()
+        mesh = self._current_mesh(kind)
         online, agenda = network.online, network.agenda
-        reached = {author.place}
+        reached = {author.place: agenda.now}
         coming: list[tuple[float, int, int, int]] = []
         self._pass_on(mesh, author.place, author.place, agenda.now, weight, coming)
-        while coming:
+        while coming or self._fetched(mesh, reached, weight, coming):
             time, _, place, source = heapq.heappop(coming)
             if place in reached:
                 continue
-            reached.add(place)
+            reached[place] = time
             event = kind(envelope, online[source].author)
             agenda.at(time, self._deliver, online[place], author.place, event)
             self._pass_on(mesh, place, source, time + HOP, weight, coming)
 
+    def _fetched(
+        self, mesh: Mesh, reached: dict[int, float], weight: int, coming: list[tuple[float, int, int, int]]
+    ) -> bool:
+        """Whom the mesh did not reach hears of a message from neighbours outside it, up to a second later, and asks for
+        it: whether there is such a node. It closes the gap that a partition leaves between two meshes."""
+        network, lines = self._network, self._network.lines
+        for place in [place for place in network.online if place not in reached]:
+            peers = [other for other in network.peers[place] if other in reached and other not in mesh[place]]
+            for other in peers[: links.LAZY]:
+                heard = reached[other] + self._draw.random()
+                self.copies += 1
+                asked = links.carry(lines[place], lines[other], links.IHAVE, heard, lossless=network.lossless)
+                if asked is None:
+                    continue
+                arrival = links.carry(lines[other], lines[place], weight, asked, lossless=network.lossless)
+                if arrival is not None:
+                    heapq.heappush(coming, (arrival, self.copies, place, other))
+                    break
+        return bool(coming)
+
     def _pass_on(
         self,
-        mesh: dict[int, dict[int, None]],
+        mesh: Mesh,
         place: int,
         source: int,
         time: float,
@@ -97,27 +124,29 @@ class Gossip:
         if not node.gone and self._network.together(origin, node.place):
             node.handle(event)
 
-    def _current_mesh(self) -> dict[int, dict[int, None]]:
-        """Drop what is no longer connected, and fill up who has too few neighbours, as gossipsub does every second."""
-        network, mesh, degree = self._network, self._mesh, self._degree
-        if self._seen == network.changes:
+    def _current_mesh(self, kind: Kind) -> Mesh:
+        """What gossipsub makes of a topic's mesh every second: who has less than `degree - 1` neighbours takes some
+        more, up to `degree`; who has more than `degree + 1` drops some. Nobody minds how many the others have."""
+        network, mesh, degree = self._network, self._meshes.setdefault(kind, {}), self._degree
+        if self._seen.get(kind) == network.changes:
             return mesh
-        self._seen = network.changes
+        self._seen[kind] = network.changes
         for place in [place for place in mesh if place not in network.peers]:
             del mesh[place]
         for place, peers in network.peers.items():
             mine = mesh.setdefault(place, {})
             for other in [other for other in mine if other not in peers]:
                 del mine[other]
-        for place, peers in network.peers.items():
-            mine = mesh[place]
-            rest = [other for other in peers if other not in mine]
-            self._draw.shuffle(rest)
-            rest.sort(key=lambda other: len(mesh[other]) >= degree)
-            for other in rest[: max(0, degree - len(mine))]:
-                # Who has enough takes in only those who would have none.
-                if len(mesh[other]) < degree or len(mine) < degree // 2:
-                    mine[other] = mesh[other][place] = None
+        for _ in range(_BEATS):
+            for place, mine in mesh.items():
+                if len(mine) < degree - 1:
+                    rest = [other for other in network.peers[place] if other not in mine]
+                    for other in self._draw.sample(rest, min(degree - len(mine), len(rest))):
+                        mine[other] = mesh[other][place] = None
+            for place, mine in mesh.items():
+                if len(mine) > degree + 1:
+                    for other in self._draw.sample(list(mine), len(mine) - degree):
+                        del mine[other], mesh[other][place]
         return mesh
 
     # --- on average
@@ -129,10 +158,11 @@ class Gossip:
         copies = count * (degree - 1) + 1
         self.copies += copies
         lost = 0.0 if network.lossless else self._missed
+        back = links.acknowledged(weight)
         for node in crowd:
             line = network.lines[node.place]
-            line.sent += weight * (degree - 1)
-            line.received += weight * (degree - 1) * (1.0 - lost)
+            line.sent += (weight + back) * (degree - 1)
+            line.received += (weight * (1.0 - lost) + back) * (degree - 1)
         network.lost += weight * (degree - 1) * lost * count
         network.lines[author.place].sent += weight
         network.lines[crowd[0].place].received += weight
@@ -155,8 +185,8 @@ class Gossip:
 
     def _current_crowd(self) -> list[Member]:
         network = self._network
-        if self._seen != network.changes:
-            self._seen = network.changes
+        if self._joined != network.changes:
+            self._joined = network.changes
             self._crowd = list(network.online.values())
             self._draw.shuffle(self._crowd)
             found = [network.lines[node.place].link for node in self._crowd]

@@ -1,7 +1,8 @@
 """Lines to the Internet: latency, queues, loss, and what messages weigh on them; used by gossip and exchanges.
 
-Bytes are counted as the daemon counts its own: those of the TCP connections, encryption and multiplexing included, IP
-headers not. A message is queued behind what its sender's uplink and its receiver's downlink still have to carry.
+Bytes are those of whole Ethernet frames, acknowledgements included, as a node's interface counts them. A message is
+queued behind what its sender's uplink and its receiver's downlink still have to carry. The sizes below were read off
+real daemons, swarms of two, four and eight that idled and trained: see docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,20 +24,36 @@ NOISE: Final = 18
 YAMUX: Final = 12
 """Bytes of the multiplexer's header."""
 LARGEST_FRAME: Final = 65_519
-GOSSIP: Final = 130
-"""Bytes of the RPC around a published message: topic, field tags, lengths."""
-STREAM: Final = 190
+SEGMENT: Final = 1_448
+"""Most bytes of a stream in one Ethernet frame."""
+HEADERS: Final = 66
+"""Bytes of the Ethernet, IP and TCP headers of each, which is all that an acknowledgement has."""
+GOSSIP: Final = 10
+"""Bytes of the RPC around a published message, besides its topic: field tags, lengths."""
+PEERS_TOPIC: Final = 23
+UPDATES_TOPIC: Final = 90
+"""Lengths of the topics' names: that of the updates holds the fingerprint of the model's layout."""
+STREAM: Final = 500
 """Bytes that each side sends to open, negotiate and close a stream."""
-HANDSHAKE: Final = 1_400
-"""Bytes that each side sends to set up a connection: Noise, identify, subscriptions."""
-CONTROL: Final = 25.0
-"""Bytes a second that a node sends on each connection without anything to say: gossipsub's gossip about what it has,
-acknowledgements, pings."""
+HANDSHAKE: Final = 4_000
+"""Bytes that each side sends to set up a connection: Noise, identify, subscriptions, each in frames of its own."""
+IHAVE: Final = 126
+"""Bytes of the frame in which a node tells a neighbour outside its mesh, once a second, what it has heard,"""
+IHAVE_ID: Final = 22
+"""and of each message named in it."""
+LAZY, LAZY_PART = 6, 0.25
+"""So many neighbours outside the mesh are told that, and at least this part of them."""
 
 
 def framed(size: int) -> int:
     """What so many bytes of a stream weigh on the wire."""
-    return size + (NOISE + YAMUX) * -(-size // LARGEST_FRAME)
+    size += (NOISE + YAMUX) * -(-size // LARGEST_FRAME)
+    return size + HEADERS * -(-size // SEGMENT)
+
+
+def acknowledged(weight: int) -> int:
+    """What the acknowledgements weigh that come back for so many bytes on the wire: one for two frames, at least one."""
+    return HEADERS * -(-weight // (2 * (SEGMENT + HEADERS)))
 
 
 class _Queue:
@@ -104,6 +121,9 @@ class Line:
 def carry(source: Line, target: Line, size: int, now: float, *, lossless: bool = False) -> float | None:
     """Send bytes from one line to another; when they have come, or None if they are lost."""
     left = source.send(now, size)
+    back = acknowledged(size)
+    target.sent += back
+    source.received += back
     if not lossless and (source.loses() or target.loses()):
         return None
     return target.receive(left + source.delay() + target.delay(), size)

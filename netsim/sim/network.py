@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
@@ -58,12 +59,17 @@ class Network:
         """Bytes that were sent and never received."""
         self.changes = 0
         """How often connections came or went."""
+        self.degree = 0
+        """Neighbours in a node's mesh, over which messages are passed on,"""
+        self.published = 0
+        """and messages that were."""
         self.parted = False
         """Whether there is a partition."""
         self._sides = [0] * len(lines)
         self._places: dict[bytes, int] = {}
         self._draw = agenda.stream("connections")
         self._counted = [0.0] * len(lines)
+        self._told = [0] * len(lines)
 
     # --- coming and going
 
@@ -73,6 +79,7 @@ class Network:
         self.peers[node.place] = {}
         self._places[node.author] = node.place
         self._counted[node.place] = self.agenda.now
+        self._told[node.place] = self.published
         self.changes += 1
         self._dial(node.place)
 
@@ -163,10 +170,17 @@ class Network:
             self._charge(place)
 
     def _charge(self, place: int) -> None:
-        """Count what the transport says by itself, which is the same in both directions."""
+        """Count what gossipsub says by itself, every second, to neighbours outside the mesh: which messages there were.
+        They say as much."""
         now = self.agenda.now
-        size = links.CONTROL * len(self.peers[place]) * (now - self._counted[place])
-        self._counted[place] = now
+        passed, ids = now - self._counted[place], self.published - self._told[place]
+        if not passed:
+            return
+        outside = max(0, len(self.peers[place]) - self.degree)
+        told = min(outside, max(links.LAZY, links.LAZY_PART * outside))
+        frames = passed * (1.0 - math.exp(-ids / passed))  # in the other seconds there was nothing to tell
+        size = told * (frames * (links.IHAVE + links.HEADERS) + ids * links.IHAVE_ID)
+        self._counted[place], self._told[place] = now, self.published
         line = self.lines[place]
         line.sent += size
         line.received += size
@@ -244,4 +258,3 @@ class Network:
         )
         assert arrival is not None
         return arrival
-

@@ -151,7 +151,9 @@ class Node:
 
     def start(self) -> None:
         """The daemon starts; its trainer says hello a little later."""
-        self.handle(events.Listening((f"/ip4/10.{self.place >> 16}.{self.place >> 8 & 255}.{self.place & 255}/tcp/4117",)))
+        self.handle(
+            events.Listening((f"/ip4/10.{self.place >> 16}.{self.place >> 8 & 255}.{self.place & 255}/tcp/4117",))
+        )
         self.world.network.come(self)
         self.agenda.after(BOOT, self._hello)
         self._tick(self._ticking)

@@ -1,0 +1,110 @@
+"""Does the simulator tell the truth? `python -m benchmarks.fidelity`.
+
+Three shipped scenarios with eight nodes, each simulated and run with real daemons in network namespaces, from the same
+file and with the same seeds: the same split of the data, speeds, comings and goings. Bytes are whole Ethernet frames in
+both: read off the interfaces of the daemons, added up by the simulator. Takes as long as the scenarios say.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from benchmarks import runs
+from benchmarks.report import Report, arguments
+from netsim import real, scenario
+from netsim.result import Look, Result
+from netsim.scenario import Scenario
+from netsim.sim import simulate
+
+NODES = 8
+SCENARIOS = ("lan-lab", "home-links", "partition-and-heal")
+LONG: dict[str, dict[str, Any]] = {"home-links": {"run.seconds": 300.0}}
+"""Of these the small version, made longer: the full one has a hundred nodes and larger pictures."""
+POINTS, PART = 1.5, 15.0  # bounds on the differences: of the accuracy in points, of the bytes in percent
+MOMENTS = (0.1, 0.25, 0.5, 0.75, 1.0)  # parts of a run at which both are laid side by side
+
+
+def load(name: str, quick: bool) -> Scenario:
+    """The scenario with eight nodes; quick: its small version."""
+    changes = {"nodes.0.count": NODES, **({} if quick else LONG.get(name, {}))}
+    return scenario.load(name, changes, small=quick or name in LONG)
+
+
+def figures(result: Result) -> dict[str, Any]:
+    """A row of the table."""
+    found = result.summary
+    return {
+        "kind": result.kind,
+        "seed": result.seed,
+        "accuracy %": 100 * found["accuracy"],
+        "worst %": 100 * found["worst"],
+        "kB/node": found["bytes"] / 1e3,
+        "most kB": found["bytes_most"] / 1e3,
+        "rounds": found["rounds"],
+        "updates": found["updates"],
+        "live": found["live"],
+        "identical": found["identical"],
+        "seconds": result.costs["seconds"],
+    }
+
+
+def course(simulated: Result, reality: Result) -> list[dict[str, Any]]:
+    """Both at the same moments."""
+    rows = []
+    end = simulated.scenario.run.seconds
+    for part in MOMENTS:
+        here, there = (at(result.looks, part * end) for result in (simulated, reality))
+        rows.append(
+            {
+                "second": there.time,
+                "simulated %": 100 * here.accuracy,
+                "real %": 100 * there.accuracy,
+                "simulated kB": (here.sent + here.received) / 1e3,
+                "real kB": (there.sent + there.received) / 1e3,
+            }
+        )
+    return rows
+
+
+def at(looks: Sequence[Look], moment: float) -> Look:
+    """The look nearest to a moment."""
+    return min(looks, key=lambda look: abs(look.time - moment))
+
+
+def differences(simulated: Sequence[Result], reality: Sequence[Result]) -> tuple[float, float]:
+    """By how many points the accuracies, and by how many percent the bytes differ, each the mean over the seeds."""
+    accuracy, size = (
+        [fmean(result.summary[key] for result in results) for results in (simulated, reality)]
+        for key in ("accuracy", "bytes")
+    )
+    return 100 * abs(accuracy[0] - accuracy[1]), 100 * abs(size[0] / size[1] - 1)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run, print, compare with the targets."""
+    options = arguments(__doc__ or "", given)
+    if reason := runs.needs_lab():
+        print(reason, file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)  # as the daemons' trainers
+    report = Report("fidelity", options)
+    seeds = (0,) if options.quick else (0, 1)
+    for name in SCENARIOS:
+        what = load(name, options.quick)
+        simulated = [simulate(name, what, seed) for seed in seeds]
+        reality = [real.run(name, what, seed) for seed in seeds]
+        report.table(f"{name}, {NODES} nodes", [figures(result) for result in (*simulated, *reality)])
+        report.table(f"{name}: seed {seeds[0]} as it went", course(simulated[0], reality[0]))
+        points, part = differences(simulated, reality)
+        report.target(f"{name}: accuracy, simulated and real, apart", points, "at most", POINTS, "points")
+        report.target(f"{name}: bytes, simulated and real, apart", part, "at most", PART, "%")
+    return report.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
