@@ -19,7 +19,7 @@ BOWL: Final = "--set workload.kind=quadratic"
 SWEEPS: Final = {
     "density": f"{SCENARIO} --over codec.density=0.0025,0.005,0.01,0.02,0.05",
     "round-length": (
-        f"{SCENARIO} --over workload.slot_seconds=2.5,5,10,20 --set workload.round_steps=10000 --set nodes.0.speed=8"
+        f"{SCENARIO} --over workload.slot_seconds=2.5,5,10,20 --set workload.round_steps=10000 --set nodes.0.speed=6"
     ),
     "outer": f"{SCENARIO} --over codec.lr_outer=0.5,0.8,1.0 --over codec.mu=0.6,0.8,0.9",
     "beta": f"{SCENARIO} --over codec.beta=0.8,0.9,0.95,1.0",

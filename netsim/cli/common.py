@@ -116,13 +116,16 @@ def keep(found: Sequence[Result], groups: Mapping[str, Sequence[Result]], out: P
     """Write the results and the plots."""
     from netsim import plots
 
-    for result in found:
-        results.write(result, out / file_name(result))
+    names = [file_name(result) for result in found]
+    for result, name in zip(found, names, strict=True):
+        # Equal names are runs of one scenario with other settings, which --set has changed.
+        named = f"{name}.{result.digest[:8]}" if names.count(name) > 1 else name
+        results.write(result, out / f"{named}.json")
     drawn = plots.draw(groups, out)
     click.echo(f"{len(found)} results and {len(drawn)} plots are in {out}", err=True)
 
 
 def file_name(result: Result) -> str:
-    """Of a result's file: name, engine (or "real"), seed."""
+    """Of a result's file, without the suffix: name, engine (or "real"), seed."""
     engine = "real" if result.kind == "real" else result.scenario.run.engine
-    return f"{result.name}.{engine}.{result.seed}.json"
+    return f"{result.name}.{engine}.{result.seed}"

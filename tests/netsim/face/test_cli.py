@@ -18,6 +18,8 @@ from netsim.cli.common import value, values
 from netsim.scenario import Scenario
 from tests.netsim.face import fake
 
+PLAIN = str(Path(__file__).with_name("plain.toml"))
+
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -84,15 +86,15 @@ def test_show_keeps_the_comments(tmp_path: Path) -> None:
 
 
 def test_run_prints_a_table_and_writes_results_and_plots(tmp_path: Path) -> None:
-    done = netsim("run", "lan-lab", "--small", "--seeds", "2", "--seed", "5", "--out", str(tmp_path / "out"))
-    assert "accuracy" in done.stdout and "lan-lab" in done.stdout and "met  all" in done.stdout
-    assert "lan-lab, seed 5: done in" in done.stderr and "(2 of 2)" in done.stderr
+    done = netsim("run", PLAIN, "--small", "--seeds", "2", "--seed", "5", "--out", str(tmp_path / "out"))
+    assert "accuracy" in done.stdout and "plain" in done.stdout and "met  all" in done.stdout
+    assert "plain, seed 5: done in" in done.stderr and "(2 of 2)" in done.stderr
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"lan-lab.ledger.5.json", "lan-lab.ledger.6.json", "accuracy-over-time.svg", "bytes.png"} <= files
+    assert {"plain.ledger.5.json", "plain.ledger.6.json", "accuracy-over-time.svg", "bytes.png"} <= files
 
 
 def test_run_gives_json_lines_that_any_reader_takes() -> None:
-    done = netsim("run", "lan-lab", "--small", "--seeds", "2", "--json", "--set", "workload.kind=quadratic")
+    done = netsim("run", PLAIN, "--small", "--seeds", "2", "--json", "--set", "workload.kind=quadratic")
     first, second = rows(done.stdout)
     assert (first["seed"], second["seed"]) == (0, 1)
     assert first["summary"]["accuracy"] is None, "no NaN, which is no JSON"
@@ -101,22 +103,22 @@ def test_run_gives_json_lines_that_any_reader_takes() -> None:
 
 
 def test_run_without_check_ends_with_0_and_with_it_with_1_where_a_figure_is_out_of_bounds() -> None:
-    high = ("run", "lan-lab", "--small", "--set", "expect.0.at_least=2.0")
-    assert "missed  lan-lab, seed 0: accuracy is 0.9" in netsim(*high).stdout
+    high = ("run", PLAIN, "--small", "--set", "expect.0.at_least=2.0")
+    assert "missed  plain, seed 0: accuracy is 0.9" in netsim(*high).stdout
     netsim(*high, "--check", code=1)
-    netsim("run", "lan-lab", "--small", "--check")
+    netsim("run", PLAIN, "--small", "--check")
 
 
 def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong() -> None:
     assert "there is no scenario 'lan'" in netsim("run", "lan", code=2).stderr
-    assert "is not KEY=VALUE" in netsim("run", "lan-lab", "--set", "run.seconds", code=2).stderr
-    assert "run.seconds" in netsim("run", "lan-lab", "--set", "run.seconds=-1", code=2).stderr
-    assert "names no entry" in netsim("run", "lan-lab", "--set", "nodes.7.count=1", code=2).stderr
+    assert "is not KEY=VALUE" in netsim("run", PLAIN, "--set", "run.seconds", code=2).stderr
+    assert "run.seconds" in netsim("run", PLAIN, "--set", "run.seconds=-1", code=2).stderr
+    assert "names no entry" in netsim("run", PLAIN, "--set", "nodes.7.count=1", code=2).stderr
 
 
 def test_a_run_that_fails_ends_with_1_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "SIMULATION", f"{fake.HERE}:refuse")
-    done = netsim("run", "lan-lab", code=1)
+    done = netsim("run", PLAIN, code=1)
     assert done.stderr == "netsim: the fake engine is out of order: use another\n"
 
 
@@ -147,14 +149,17 @@ def test_lists_of_values_are_cut_at_commas() -> None:
 
 
 def test_compare_runs_scenarios_with_engines_and_reads_results(tmp_path: Path) -> None:
-    netsim("run", "lan-lab", "--small", "--out", str(tmp_path / "before"), "--set", "codec.density=0.05")
+    netsim("run", PLAIN, "--small", "--out", str(tmp_path / "before"), "--set", "codec.density=0.05")
     done = netsim(
-        "compare", "lan-lab", "fedavg", "solo", str(tmp_path / "before"), "--small", "--out", str(tmp_path / "out")
+        "compare", PLAIN, "fedavg", "solo", str(tmp_path / "before"), "--small", "--out", str(tmp_path / "out")
     )  # fmt: skip
     first = [line.split("  ")[0] for line in done.stdout.splitlines()[1:]]
     assert first == ["ledger", "fedavg", "solo", "ledger, codec.density=0.05"]
     assert (tmp_path / "out" / "accuracy-over-bytes.svg").exists()
-    one_file = str(tmp_path / "before" / "lan-lab.ledger.0.json")
+    kept = {path.name for path in (tmp_path / "out").glob("*.json")}
+    assert len(kept) == 4, "two of them have equal names, seeds and engines"
+    assert {"plain.fedavg.0.json", "plain.solo.0.json"} < kept
+    one_file = str(tmp_path / "before" / "plain.ledger.0.json")
     assert len(rows(netsim("compare", one_file, one_file, "--json").stdout)) == 2
 
 
@@ -168,11 +173,11 @@ def test_compare_says_what_it_cannot_compare(tmp_path: Path) -> None:
 
 
 def test_sweep_makes_a_table_and_a_plot_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    words = ("sweep", "lan-lab", "--small", "--over", "codec.density=0.01,0.02", "--out", str(tmp_path / "runs"))
+    words = ("sweep", PLAIN, "--small", "--over", "codec.density=0.01,0.02", "--out", str(tmp_path / "runs"))
     done = netsim(*words, "--seeds", "2")
     assert done.stdout.splitlines()[2].startswith("codec.density=0.01")
     assert "there already" not in done.stderr
-    assert "lan-lab, codec.density=0.01, seed 0: done in" in done.stderr
+    assert "plain, codec.density=0.01, seed 0: done in" in done.stderr
     assert len(list((tmp_path / "runs").glob("*.json"))) == 4
     again = netsim(*words, "--seeds", "3", "--json", "--plot", str(tmp_path / "plot"), "--figure", "rounds")
     assert "4 runs are there already, 2 are to be made" in again.stderr
@@ -185,7 +190,7 @@ def test_sweep_makes_a_table_and_a_plot_and_goes_on_where_it_was(tmp_path: Path)
 
 def test_real_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namespaces, "unavailable", lambda: "this user may not make them")
-    done = netsim("real", "lan-lab", "--small", code=1)
+    done = netsim("real", PLAIN, "--small", code=1)
     assert "in network namespaces, but this user may not make them. `netsim run` simulates" in " ".join(
         done.stderr.split()
     )
@@ -193,7 +198,7 @@ def test_real_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_real_reports_like_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namespaces, "unavailable", lambda: None)
-    done = netsim("real", "lan-lab", "--small", "--check")
+    done = netsim("real", PLAIN, "--small", "--check")
     assert "accuracy" in done.stdout and "met  all" in done.stdout
 
 
@@ -201,7 +206,7 @@ def test_real_reports_like_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_extra_it_says_how_to_get_it() -> None:
-    for module, words in (("msgspec", ["list"]), ("matplotlib", ["run", "lan-lab", "--small", "--out", "out"])):
+    for module, words in (("msgspec", ["list"]), ("matplotlib", ["run", PLAIN, "--small", "--out", "out"])):
         start = f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = {words!r}"
         code = f"{start}; import netsim.cli; netsim.cli.main()"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
