@@ -4,10 +4,10 @@ Two real daemons on loopback train and merge at full speed, with rounds of half 
 its status and peers, again and again, then fifty clients listen to its event stream. CPU time is that of the daemon
 process, as the system counts it; what the clients cost is their own process' affair.
 
-Then it is flooded: by a thousand connections at once, each with a request, opened anew as soon as they end; by bodies of
-10 MB, sixteen at a time; by two hundred readers of the event stream who never read. The flood comes from a process that
-gives way to everything else (nice 19), so that what is seen is what the daemon does about it. Between the floods, by
-turns, the same node is left alone for as long: what else the machine does hits both alike.
+Then it is flooded: by a thousand connections at once, each with a request, opened anew as soon as they end; by bodies
+of 10 MB, sixteen at a time; by two hundred readers of the event stream who never read. The flood comes from a process
+that gives way to everything else (nice 19), so that what is seen is what the daemon does about it. Between the floods,
+by turns, the same node is left alone for as long: what else the machine does hits both alike.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from learnae.codec import Payload
 from learnae.genesis import Genesis
@@ -64,18 +64,21 @@ class Trainer(Protocol):
         """Go on from a checkpoint."""
 
 
-class Crew(Protocol):
+T = TypeVar("T", bound=Trainer)
+
+
+class Crew(Protocol[T]):
     """The trainers of a run."""
 
     genesis: Genesis
 
-    def trainer(self, number: int) -> Trainer:
+    def trainer(self, number: int) -> T:
         """A new trainer for the node with this number (from 0), on its own data, at the weights of genesis."""
 
-    def retire(self, trainer: Trainer) -> None:
+    def retire(self, trainer: T) -> None:
         """This one will not be used again."""
 
-    def scores(self, trainers: Sequence[Trainer]) -> list[Score]:
+    def scores(self, trainers: Sequence[T]) -> list[Score]:
         """Of the averaged weights of each."""
 
 

@@ -339,7 +339,7 @@ async def _watch_signals(node: Node, driver: Driver, *, task_status: TaskStatus[
 async def _watch_tether(tether: str, node: Node, driver: Driver) -> None:
     """End with the script that started this daemon for itself, however that ends."""
     pid = tether.partition("-")[0]
-    while pid.isdecimal() and alive(int(pid)):
+    while pid.isdecimal() and alive(int(pid)):  # noqa: ASYNC110 - the end of a process that is no child has no event
         await trio.sleep(_TETHER_SECONDS)
     log.info("the script that this daemon was started for has ended")
     node.stop.set()

@@ -460,7 +460,9 @@ class Coordinator:
             self._steering.caught_up = False
             return
         alone = not members and now - self._memory.joined_at >= self._settings.join_wait
-        level = not self._steering.caught_up and any(p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members)
+        level = not self._steering.caught_up and any(
+            p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members
+        )
         self._steering.caught_up = self._steering.caught_up or alone or level
 
     def _settle(self, members: list[Peer], now: float) -> list[Action]:

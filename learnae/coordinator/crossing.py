@@ -7,7 +7,7 @@ from learnae.coordinator.actions import Action, Drop, GoOver, KeepCut, Notice, S
 from learnae.coordinator.adoption import Goal
 from learnae.coordinator.history import History
 from learnae.coordinator.memory import Memory
-from learnae.coordinator.peers import Members, Peer
+from learnae.coordinator.peers import Members
 from learnae.ledger import Kept, Ledger
 from learnae.manifest import Manifest
 from learnae.wire import CutId

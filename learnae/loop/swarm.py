@@ -336,17 +336,18 @@ class Swarm:
 
     def _abandon(self, error: BaseException) -> None:
         """The script has failed, or was interrupted."""
-        assert self._link is not None
+        link = self._link
+        assert link is not None
         let_go()  # to be able to say that the bound on memory was reached
         memory = any(means_memory(cause) for cause in _causes(error))
         if memory:
             text = "training needed more memory than it may have"
-            self._link.send(protocol.Failed(text, "", fatal=False, memory=True))
+            link.send(protocol.Failed(text, "", fatal=False, memory=True))
         elif isinstance(error, Exception) and not isinstance(error, TrainerError | DaemonError):
             trace = "".join(traceback.format_exception(error))
             code = error.code if isinstance(error, LearnaeError) else "task-failed"
             text = str(error) if isinstance(error, LearnaeError) else f"the script failed with {_words(error)}"
-            self._link.send(protocol.Failed(text, trace, fatal=False, code=code))
+            link.send(protocol.Failed(text, trace, fatal=False, code=code))
         if not memory and not isinstance(error, LayoutError):
             # A round that is on its way is waited for: the state cannot be kept without knowing of it.
             deadline = time.monotonic() + _ABANDON_SECONDS

@@ -1,4 +1,4 @@
-"""What attackers add to the weights: payloads turned round, and vectors of their own; used by attacks and benchmarks."""
+"""What attackers add to the weights: payloads turned round, vectors of their own; used by attacks and benchmarks."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +56,7 @@ def run(name: str, scenario: Scenario, seed: int, progress: Progress | None = No
         ScenarioError: the engine is none of these, or the workload is not an image task.
     """
     began = time.perf_counter()
-    crew: Crew = make_crew(scenario, seed)
+    crew: Crew[Any] = make_crew(scenario, seed)
     if not isinstance(crew, Images):
         raise ScenarioError("the baselines train image tasks only: set workload.kind to images")
     groups = [group for group in scenario.nodes for _ in range(group.count)]
@@ -106,7 +108,7 @@ def _look(crew: Images, pupils: Sequence[Pupil], weights: Weights, traffic: np.n
 
 def _summary(looks: Sequence[Look], traffic: np.ndarray, rounds: int) -> dict[str, float]:
     last = looks[-1]
-    falls = [100 * (a.accuracy - b.accuracy) for a, b in zip(looks, looks[1:], strict=False)]
+    falls = [100 * (a.accuracy - b.accuracy) for a, b in pairwise(looks)]
     return {
         "accuracy": last.accuracy,
         "worst": last.worst,

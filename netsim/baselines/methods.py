@@ -114,4 +114,4 @@ def _pairs(rng: np.random.Generator, nodes: int) -> list[tuple[int, int]]:
 
 def _each(weights: Weights) -> Traffic:
     """Everybody sends and receives the whole model."""
-    return np.full(weights.shape[:1] + (2,), 4.0 * weights.shape[1])
+    return np.full((len(weights), 2), 4.0 * weights.shape[1])

@@ -52,7 +52,7 @@ def framed(size: int) -> int:
 
 
 def acknowledged(weight: int) -> int:
-    """What the acknowledgements weigh that come back for so many bytes on the wire: one for two frames, at least one."""
+    """What the acknowledgements for so many bytes on the wire weigh: one for two frames, at least one."""
     return HEADERS * -(-weight // (2 * (SEGMENT + HEADERS)))
 
 

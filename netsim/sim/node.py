@@ -1,4 +1,4 @@
-"""One simulated node: the daemon's coordinator, a disk and a trainer, which carry out its actions as the daemon does."""
+"""One simulated node: the daemon's coordinator, with a disk and a trainer that carry out its actions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class World:
     agenda: Agenda
     network: Network
     gossip: Gossip
-    crew: Crew
+    crew: Crew[Any]
     shared: Shared
     tally: Tally
     topic: str

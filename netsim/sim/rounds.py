@@ -7,11 +7,10 @@ their time on the virtual clock; the numbers are worked out later, by the crew.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Protocol
 
 from learnae.coordinator.actions import Mode
-from learnaed.trainer.pace import Pace
+from learnae.trainer.pace import Pace
 from netsim.crew import Trainer
 from netsim.sim.agenda import Agenda
 from netsim.sim.clocks import Clock

@@ -1,4 +1,4 @@
-"""What is the same for every node and made only once: opened envelopes, decoded payloads, snapshots' names; of the nodes.
+"""What is equal for all nodes and made only once: opened envelopes, decoded payloads, snapshots' names.
 
 Nothing here knows who asks. Each function gives what a node would have worked out by itself from the same bytes.
 """

@@ -1,4 +1,4 @@
-"""A simulated run: builds the nodes of a scenario, lets things happen to them, looks at them; used by the command line."""
+"""A simulated run: builds a scenario's nodes, lets things happen to them, looks at them; used by the command line."""
 
 from __future__ import annotations
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from netsim.crew import Crew
 from netsim.scenario import Scenario
 
 
-def crew(scenario: Scenario, seed: int) -> Crew:
+def crew(scenario: Scenario, seed: int) -> Crew[Any]:
     """The trainers of a run of this scenario."""
     if scenario.workload.kind == "quadratic":
         from netsim.workloads.quadratic import Quadratic

@@ -126,7 +126,7 @@ class Lockstep:
 
 
 def _padded(batches: Sequence[Batch]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images [n, b, inputs], classes [n, b, 1], and what each sample counts in its batch's mean [n, b]; 0 for padding."""
+    """Images [n, b, inputs], classes [n, b, 1], and what each sample counts in its batch's mean [n, b], padding 0."""
     sizes = [len(labels) for _, labels in batches]
     most = max(sizes)
     if min(sizes) == most:

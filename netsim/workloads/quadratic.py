@@ -163,7 +163,7 @@ class Bowl:
     def restart_round(self) -> None:
         """Drop the local steps."""
         self._flush()
-        self._base = self._replica.weights * self._crew.unit
+        self._base = np.asarray(self._replica.weights * self._crew.unit, np.float64)
         self._theta = self._base.copy()
         self._steps = 0
 

@@ -37,13 +37,14 @@ with learnae.join(
     status_port=0,
 ) as swarm:
     say(joined=swarm.steps, rounds=swarm.rounds)
+    loss = torch.zeros(())
     # The test says when it is enough: swarms are no faster than their PC.
     while not Path(until).exists():
         labels = torch.randint(0, 4, (32,), generator=generator)
         inputs = torch.eye(4, 16)[labels] + 0.3 * torch.randn(32, 16, generator=generator)
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(inputs), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if not swarm.step(samples=32, loss=loss):
             break

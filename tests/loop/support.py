@@ -115,7 +115,7 @@ class FakeDaemon:
         self.ended = wait
 
 
-def perceptron(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+def perceptron(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).to(dtype)

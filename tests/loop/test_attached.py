@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -227,8 +226,8 @@ async def test_a_dead_script_is_noticed_though_a_child_holds_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attached, "_LOOK_SECONDS", 0.05)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
+    dead = await trio.lowlevel.open_process([sys.executable, "-c", ""])
+    await dead.wait()
     monkeypatch.setattr(os, "getpid", lambda: dead.pid)
     async with running(tmp_path) as host:
         link = await host.join()

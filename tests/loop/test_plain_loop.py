@@ -1,4 +1,4 @@
-"""The example of the docs: as few changed lines as they say, and a script that runs. Run as a module, it writes them."""
+"""The example of the docs: as few changed lines as they say, and a script that runs. As a module, it writes them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ BLOCK = re.compile(r"```diff\n.*?```\n", re.DOTALL)
 
 def difference() -> list[str]:
     before, after = (ROOT / "examples" / name for name in ("plain_loop_before.py", "plain_loop.py"))
-    lines = [path.read_text().splitlines() for path in (before, after)]
-    return list(difflib.unified_diff(*lines, before.name, after.name, lineterm="", n=1))
+    old, new = (path.read_text().splitlines() for path in (before, after))
+    return list(difflib.unified_diff(old, new, before.name, after.name, lineterm="", n=1))
 
 
 def written() -> str:

@@ -28,7 +28,6 @@ from tests.loop.support import (
     updates,
 )
 
-
 SLOT = 0.05
 
 
@@ -155,7 +154,7 @@ def test_going_over_to_other_weights_drops_what_was_on_its_way(tmp_path: Path) -
     script = Script(None, None, link)
     other = Script(perceptron(5))
     root = snapshot.write(Blocks(tmp_path / "blocks"), other.weights.replica.pieces()).cid
-    with script.swarm as swarm:
+    with script.swarm:
         script.until(lambda: link.of(protocol.RoundDone))
         assert script.optimizer.state
         link.tell(protocol.Load(root, b"base", bytes(32), 77), protocol.Accepted(b"", 0, b"", 0, None))
@@ -378,9 +377,9 @@ def test_out_of_memory_is_told_as_such(link: FakeLink) -> None:
 
 def test_a_model_that_changes_while_it_trains_is_refused(link: FakeLink) -> None:
     script = Script(None, None, link)
-    with pytest.raises(LayoutError, match="others than when it joined"), script.swarm as swarm:
+    with pytest.raises(LayoutError, match="others than when it joined"), script.swarm:
         script.step()
-        script.model[0] = nn.Linear(8, 16)  # type: ignore[index]
+        script.model.add_module("more", nn.Linear(8, 16))
         for _ in range(100):
             script.tell()
 
@@ -423,7 +422,7 @@ def test_evaluating_and_snapshots_leave_the_model_as_it_is(link: FakeLink) -> No
         assert (gather(model) == theta).all() and modes == [False]
         assert model.training and not model[1].training
         assert state.keys() == model.state_dict().keys()
-        assert not torch.equal(state["0.weight"], model[0].weight)
+        assert not torch.equal(state["0.weight"], model.get_parameter("0.weight"))
         with pytest.raises(ConfigError, match="nothing to evaluate with"):
             swarm.evaluate()
 

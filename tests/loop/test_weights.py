@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ class Convolved(nn.Module):
         self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 2))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
-            self.layers[3].weight.copy_(torch.randn(4, 4, 2, 2))
+            self.layers.get_parameter("3.weight").copy_(torch.randn(4, 4, 2, 2))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         images = inputs.view(-1, 1, 2, 4)
@@ -90,7 +91,7 @@ class Node:
         self.model = make()
         self.dtype = next(self.model.parameters()).dtype
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        groups = [{"params": parameters[:1], "lr": 0.03}, {"params": parameters[1:]}]
+        groups: list[dict[str, Any]] = [{"params": parameters[:1], "lr": 0.03}, {"params": parameters[1:]}]
         self.optimizer = torch.optim.SGD(groups, lr=0.02, momentum=0.9)
         self.weights = LiveWeights(self.model, (self.optimizer,))
         self.data = batches(seed)
@@ -184,7 +185,7 @@ ACTIONS = ["step", "close", "accept", "drop", "add", "remove", "work", "look"]
 def test_theta_is_phi_and_what_was_done_since(actions: list[str]) -> None:
     """In whatever order things come: the model is the replica, and the local steps that nobody has yet."""
     weights, local = LiveWeights(model := perceptron()), np.zeros(8 * 16 + 16 + 16 * 4 + 4)
-    handed: tuple[list[bytes], np.ndarray] | None = None  # type: ignore[type-arg]
+    handed: tuple[list[bytes], np.ndarray] | None = None
     added = 0
     rng = np.random.default_rng(0)
     for action in [*actions, "work"]:
@@ -340,13 +341,13 @@ def test_what_cannot_be_shared_is_refused(make: Callable[[], nn.Module], match: 
 def test_a_model_that_has_changed_is_refused(change: str) -> None:
     weights = LiveWeights(model := perceptron())
     if change == "resize":
-        model[0].weight.data = torch.zeros(3, 3)  # type: ignore[union-attr]
+        model.get_parameter("0.weight").data = torch.zeros(3, 3)
     elif change == "freeze":
-        model[0].weight.requires_grad_(False)  # type: ignore[union-attr]
+        model.get_parameter("0.weight").requires_grad_(False)
     elif change == "convert":
         model.half()
     else:
-        model.append(nn.Linear(4, 4))  # type: ignore[operator]
+        model.append(nn.Linear(4, 4))
     with pytest.raises(LayoutError, match="others than when it joined"):
         weights.close_round()
 

@@ -8,14 +8,14 @@ from nacl.signing import SigningKey
 
 from learnae import wire
 from learnae.cid import raw_cid
-from learnae.learner import Learner, Round
-from learnae.task import Shard
-from learnae.tasks.digits import Digits
+from learnae.learner import Round
 from learnae.wire import Part, Update
 from netsim import attacks
 from netsim.attacks import kinds, vectors
 from netsim.crew import Heard
 from netsim.errors import ScenarioError
+from netsim.scenario import Nodes, Run, Scenario, Workload
+from netsim.workloads.images import Images, Pupil
 
 NODES = 5
 SHARE = 1 / NODES
@@ -24,12 +24,12 @@ AUTHOR = bytes(KEY.verify_key)
 
 
 @cache
-def swarm() -> tuple[list[Learner], list[Round]]:
-    task = Digits()
-    learners = [Learner(task, Shard(number, NODES, 0.3), seed=number) for number in range(NODES)]
+def swarm() -> tuple[list[Pupil], list[Round]]:
+    workload = Workload(task="digits", alpha=0.3)
+    crew = Images(Scenario(purpose="a test", run=Run(seconds=10), workload=workload, nodes=(Nodes(count=NODES),)), 0)
+    learners = [crew.trainer(number) for number in range(NODES)]
     for learner in learners:
-        for _ in range(10):
-            learner.step()
+        learner.advance(10)
     return learners, [learner.finish_round(SHARE) for learner in learners]
 
 
