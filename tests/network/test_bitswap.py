@@ -404,7 +404,7 @@ async def test_a_donor_that_stops_within_a_block_is_too_slow(
     enemy = await hostile(nursery, joiner, half)
     dropped = await take(joiner, [enemy, donor.network.peer_id], cids, grace=2.0, slowest=1e6)
     assert dropped in ({}, {enemy: Drop.SLOW})  # the other peer may have been quick enough to do it all
-    await until(lambda: not any(link._pieces for link in joiner.network._bitswap._links.values()))
+    await until(lambda: not any(link._deadlines for link in joiner.network._bitswap._links.values()))
     assert joiner.network.block_statistics().malformed == 0
 
 

@@ -300,16 +300,16 @@ class Bitswap:
             link.writing = False
 
     async def _write_one(self, link: Link) -> None:
-        body = b""
+        parts: list[bytes] = []
         while True:
             try:
                 stream = link.stream or await self._open(link)
-                body = body or await self._compose(link)
-                if len(body) > SMALL:
+                parts = parts or await self._compose(link)
+                if sum(map(len, parts)) > SMALL:
                     async with self._throttles.upload.transfer():
-                        await link.write(stream, body)
-                elif body:
-                    await link.write(stream, body)
+                        await link.write(stream, parts)
+                elif parts:
+                    await link.write(stream, parts)
                 return
             except (BaseLibp2pError, OSError, NetworkError) as error:
                 if not self._is_there(link):
@@ -369,14 +369,14 @@ class Bitswap:
                 link.renew(outstanding)
                 self._poke(link)
 
-    async def _compose(self, link: Link) -> bytes:
-        """The next messages: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
+    async def _compose(self, link: Link) -> list[bytes]:
+        """The next messages, in parts: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
         busy = sum(other.writing for other in self._links.values())
         room = min(BATCH, OUTGOING // max(1, busy))
         messages, parts, size = [], [link.own_wants()], 0
         if self._throttles.upload.rate is not None:
             if parts[0]:
-                return b"".join(wire.framed(parts))  # What we want does not wait with what others want.
+                return wire.framed(parts)  # What we want does not wait with what others want.
             room = min(room, MESSAGE)
         while room > 0 and (entry := link.ledger.next_due()) is not None:
             answer = await self._answer(link, entry)
@@ -393,7 +393,7 @@ class Bitswap:
                 parts, size = [], 0
         if any(parts):
             messages += wire.framed(parts)
-        return b"".join(messages)
+        return messages
 
     async def _answer(self, link: Link, entry: wire.Entry) -> tuple[bytes, ...] | None:
         """What to say to a want: a block (two parts), a presence (one), or nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import trio
 from learnae.errors import WireError
 from learnaed.network.bitswap.inlet import Inlet
 from learnaed.network.bitswap.ledger import Ledger
+from learnaed.network.bitswap.pieces import Pieces
 from learnaed.network.bitswap.schedule import Orders
 from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, Message, lone_block, parse, wantlist
 from learnaed.network.framing import MIN_RATE
@@ -51,7 +52,7 @@ class Link:
         self._full = False
         self._priority = _TOP_PRIORITY
         self._reading: set[Inlet] = set()
-        self._pieces: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._deadlines: dict[object, tuple[float, Callable[[], None]]] = {}
 
     @contextmanager
     def task(self) -> Iterator[None]:
@@ -147,7 +148,7 @@ class Link:
             body = await self._body(inlet, start + size - begin, progress, abandon)
         finally:
             self._reading.discard(inlet)
-            self._pieces.pop(abandon, None)
+            self._deadlines.pop(abandon, None)
         if body is None:
             return None
         return Message(blocks=[(lone[0], body)]) if lone else parse(body)
@@ -158,12 +159,12 @@ class Link:
         chunks: list[bytes] = []
         left, began = size, trio.current_time()
         while left:
-            self._pieces.pop(abandon, None)
+            self._deadlines.pop(abandon, None)
             waiting = trio.current_time()
             limited = await inlet.settle()
             now = trio.current_time()
             began += now - waiting
-            self._pieces[abandon] = min(now + STALL, began + STALL + size / MIN_RATE), abandon
+            self._deadlines[abandon] = min(now + STALL, began + STALL + size / MIN_RATE), abandon
             await inlet.wait(1 if limited else left)
             chunk = await inlet.take(left)
             if not chunk:
@@ -173,28 +174,27 @@ class Link:
             left -= len(chunk)
         return b"".join(chunks)  # of one alone it makes no copy
 
-    async def write(self, stream: Any, body: bytes) -> None:
+    async def write(self, stream: Any, parts: Sequence[bytes]) -> None:
         """Write framed messages. A peer that takes nothing for `STALL` seconds is disconnected."""
         socket = socket_of(stream.muxed_conn)
-        view = memoryview(body)
-        bulk = len(view) > SMALL
+        pieces = Pieces(parts)
+        bulk = len(pieces) > SMALL
         try:
-            while view:
-                self._pieces.pop(self.write, None)
-                size = await socket.turn(min(FRAME, len(view))) if bulk else len(view)
-                self._pieces[self.write] = trio.current_time() + STALL, socket.abort
-                await stream.write(view[:size])
-                view = view[size:]
+            while pieces:
+                self._deadlines.pop(self.write, None)
+                size = await socket.turn(min(FRAME, len(pieces))) if bulk else len(pieces)
+                self._deadlines[self.write] = trio.current_time() + STALL, socket.abort
+                await stream.write(pieces.take(size))
         finally:
-            self._pieces.pop(self.write, None)
+            self._deadlines.pop(self.write, None)
 
     def expire(self, now: float) -> None:
         """Take what has come of messages, and act on those that do not move; called about once a second."""
         for inlet in self._reading:
             inlet.poke()
-        for piece, (latest, act) in list(self._pieces.items()):
+        for key, (latest, act) in list(self._deadlines.items()):
             if now >= latest:
-                del self._pieces[piece]
+                del self._deadlines[key]
                 act()
 
 
