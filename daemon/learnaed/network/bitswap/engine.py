@@ -36,8 +36,8 @@ BATCH: Final = 1024 * 1024
 """Bytes of messages written at once: larger fills the frames below better, smaller lets our own wants pass earlier."""
 OUTGOING: Final = 16 * 1024 * 1024
 """Bytes of messages being written, all peers together; each has at least one block."""
-MAX_INBOUND: Final = 4
-"""Streams that a peer may have open to us. Others use one."""
+MAX_INBOUND: Final = 32
+"""Streams that a peer may have open to us. Kubo opens one for each message and writes eight at once."""
 WANTS_PER_SECOND: Final = 2000.0
 """Entries and messages taken in from one peer, on average; whoever sends more is read more slowly."""
 ENTRY_COST: Final = 64
@@ -211,8 +211,12 @@ class Bitswap:
         try:
             with trio.CancelScope() as scope:
                 inlet = Inlet(stream)
-                while (message := await link.read(inlet, progress, scope.cancel)) is not None:
-                    self._take_in(link, message, await self._hash(message.blocks))
+                while (head := await link.head(inlet)) is not None:
+                    async with link.room:
+                        message = await link.read(inlet, head, progress, scope.cancel)
+                        if message is None:
+                            break
+                        self._take_in(link, message, await self._hash(message.blocks))
                     delay = self._limiter.delay(link.peer, _cost(message), trio.current_time())
                     if delay:
                         self._counters.dropped["want-flood"] += 1

@@ -23,6 +23,8 @@ MAX_UNASKED: Final = 256 * 1024
 """Largest message from a peer that was asked for nothing: 4000 wants."""
 MAX_ENTRIES: Final = 512
 """Most of our own wants in one message."""
+MAX_READ: Final = 4
+"""Messages of a peer that are read at once; others wait in the buffer of their connection, which is bounded."""
 MAX_REMEMBERED: Final = 8192
 """Blocks that a peer was asked for and may still send, after a cancellation for instance."""
 STALL: Final = 10.0
@@ -47,6 +49,8 @@ class Link:
         self.writing = False
         self.failures = 0
         self.inbound = 0
+        self.room = trio.Semaphore(MAX_READ)
+        """For those of its messages that are in memory."""
         self.unwanted_bytes = 0
         self._own: dict[bytes, Entry] = {}
         self._full = False
@@ -117,14 +121,12 @@ class Link:
 
     # --- streams
 
-    async def read(self, inlet: Inlet, progress: Callable[[int], None], abandon: Callable[[], None]) -> Message | None:
-        """The next message of a stream, of at most `MAX_MESSAGE` bytes, or None at its end, even if it cuts one off:
-        a peer that is killed ends its streams so.
-
-        `abandon` is called from elsewhere if the bytes of a message stop coming.
+    async def head(self, inlet: Inlet) -> tuple[int, int] | None:
+        """Wait for the next message of a stream: its size and where it begins. None at the end, even if it cuts one
+        off: a peer that is killed ends its streams so.
 
         Raises:
-            WireError: the message is too large, or none.
+            WireError: it does not begin with a size.
             BaseLibp2pError: the stream or the connection broke.
         """
         while (head := _length(inlet.peek(_HEAD))) is None:
@@ -134,7 +136,19 @@ class Link:
                 break
         if head is None:
             await inlet.take(_HEAD)  # raises what there is to raise
-            return None
+        return head
+
+    async def read(
+        self, inlet: Inlet, head: tuple[int, int], progress: Callable[[int], None], abandon: Callable[[], None]
+    ) -> Message | None:
+        """The message of this head, of at most `MAX_MESSAGE` bytes, or None if the stream ends within it.
+
+        `abandon` is called from elsewhere if the bytes of a message stop coming.
+
+        Raises:
+            WireError: the message is too large, or none.
+            BaseLibp2pError: the stream or the connection broke.
+        """
         size, start = head
         if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
             raise WireError(f"a Bitswap message of {size} bytes")
