@@ -16,10 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BASES = {"learnae": ROOT, "learnaed": ROOT / "daemon", "netsim": ROOT, "benchmarks": ROOT, "tests": ROOT}
 TORCH = (
-    r"learnae/(model|weights|learner|task|cli/exporting|cli/doctor/probe)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/loop/.*|daemon/learnaed/trainer/worker\.py"
-    r"|benchmarks/.*|tests/.*"
+    r"learnae/(model|weights|learner|task|cli/exporting|cli/doctor/probe|cli/task/trial)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/loop/.*|daemon/learnaed/trainer/worker\.py"
+    r"|netsim/workloads/.*|benchmarks/.*|tests/.*"
 )
-NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*"
+NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*|netsim/(attacks|baselines|sim)/.*"
 
 
 def sources(*packages: str) -> list[Path]:
@@ -88,7 +88,11 @@ def test_every_folder_with_modules_is_a_package() -> None:
 
 @pytest.mark.parametrize(
     ("packages", "extras"),
-    [(("learnae", "learnaed"), ()), (("netsim",), ("sim",)), (("benchmarks", "tests"), ("sim", "dev"))],
+    [
+        (("learnae", "learnaed"), ("images",)),
+        (("netsim",), ("sim",)),
+        (("benchmarks", "tests"), ("images", "sim", "dev")),
+    ],
 )
 def test_what_is_imported_is_declared(packages: tuple[str, ...], extras: tuple[str, ...]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
