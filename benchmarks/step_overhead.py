@@ -1,10 +1,10 @@
 """What does `swarm.step` cost a training loop? `python -m benchmarks.step_overhead`.
 
-Three looks at a script that has joined a swarm on loopback. A call that has nothing to do, by itself. A loop whose steps
-take about 10 ms, by turns alone and joined, with rounds of two seconds instead of the usual ten; the time inside the
-calls is taken, and beside it CPU time of the training thread of both loops, which a busy machine disturbs less than the
-clock. And a model of 10 million weights into which another node's updates are merged: how long any call keeps the
-training waiting while one is under way.
+Three looks at a script that has joined a swarm on loopback. A call that has nothing to do, by itself. A loop whose
+steps take about 10 ms, by turns alone and joined, with rounds of two seconds instead of the usual ten: the time inside
+the calls, and CPU time of the training thread of both loops, which a busy machine disturbs less than the clock. And a
+model of 10 million weights into which another node's updates are merged: how long any call keeps the training waiting
+while one is under way.
 """
 
 from __future__ import annotations
