@@ -48,7 +48,7 @@ def accuracy(model: torch.nn.Module) -> dict[str, float]:
 
 options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 options.add_argument("--part", default="1/1", help="which part of the data is here (default: %(default)s)")
-options.add_argument("--steps", type=int, default=1500, help="of the optimiser (default: %(default)s)")
+options.add_argument("--steps", type=int, default=1000, help="of the optimiser (default: %(default)s)")
 options.add_argument("--topic", default="lora-topics", help="name of the swarm (default: %(default)s)")
 chosen = options.parse_args()
 part, parts = map(int, chosen.part.split("/"))
@@ -67,7 +67,7 @@ with tempfile.TemporaryDirectory() as folder:
         report_to="none",
         disable_tqdm=True,
     )
-    callback = LearnaeCallback(chosen.topic, slot_seconds=2.0, evaluate=accuracy)
+    callback = LearnaeCallback(chosen.topic, slot_seconds=1.0, round_steps=20, evaluate=accuracy)
     with callback:
         Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
 

@@ -1,8 +1,8 @@
 """Handwritten digits with a LightningModule.
 
-    pip install 'learnae[lightning]'
-    python lightning_digits.py --part 1/2      on one PC
-    python lightning_digits.py --part 2/2      on another one, or in another terminal
+pip install 'learnae[lightning]'
+python lightning_digits.py --part 1/2      on one PC
+python lightning_digits.py --part 2/2      on another one, or in another terminal
 """
 
 import argparse
@@ -37,7 +37,7 @@ def accuracy(module: Digits) -> dict[str, float]:
 
 options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 options.add_argument("--part", default="1/1", help="which part of the data is here (default: %(default)s)")
-options.add_argument("--steps", type=int, default=10_000, help="of the optimiser (default: %(default)s)")
+options.add_argument("--steps", type=int, default=2000, help="of the optimiser (default: %(default)s)")
 options.add_argument("--topic", default="lightning-digits", help="name of the swarm (default: %(default)s)")
 chosen = options.parse_args()
 part, parts = map(int, chosen.part.split("/"))
@@ -50,7 +50,7 @@ mine = TensorDataset(pictures[360 + part - 1 :: parts], labels[360 + part - 1 ::
 
 lightning.seed_everything(0)
 module = Digits()
-callback = LearnaeCallback(chosen.topic, slot_seconds=2.0, evaluate=accuracy)
+callback = LearnaeCallback(chosen.topic, slot_seconds=1.0, round_steps=40, evaluate=accuracy)
 trainer = lightning.Trainer(
     accelerator="cpu",
     max_steps=chosen.steps,

@@ -66,7 +66,8 @@ def forward(schedulers: Sequence[Any], steps: int) -> None:
 
 def missing(extra: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
     """What to raise if the framework is not there."""
+    name = (error.name or extra).partition(".")[0]
     return ModuleNotFoundError(
-        f"learnae.integrations.{extra} needs {error.name}, which is not installed: pip install 'learnae[{extra}]'",
-        name=error.name,
+        f"learnae.integrations.{extra} needs {name}, which is not installed: pip install 'learnae[{extra}]'",
+        name=name,
     )
