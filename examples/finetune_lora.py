@@ -30,7 +30,7 @@ def texts(count: int, topics: range, seed: int) -> list[dict[str, torch.Tensor]]
 
 
 def adapted() -> torch.nn.Module:
-    """In your own script: a model `from_pretrained`. Here it has random weights, equal everywhere thanks to the seed."""
+    """In your own script: a model `from_pretrained`. Here it has random weights, equal everywhere by the seed."""
     set_seed(0)
     size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     base = BertForSequenceClassification(

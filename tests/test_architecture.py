@@ -16,12 +16,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BASES = {"learnae": ROOT, "learnaed": ROOT / "daemon", "netsim": ROOT, "benchmarks": ROOT, "tests": ROOT}
 TORCH = (
-    r"learnae/(model|weights|learner|task|cli/exporting|cli/doctor/probe)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/(loop|integrations)/.*|daemon/learnaed/trainer/worker\.py"
-    r"|benchmarks/.*|tests/.*"
+    r"learnae/(model|weights|learner|task|cli/exporting|cli/doctor/probe|cli/task/trial)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/(loop|integrations)/.*|daemon/learnaed/trainer/worker\.py"
+    r"|netsim/workloads/.*|benchmarks/.*|tests/.*"
 )
-INTEGRATIONS = ("accelerate", "lightning", "transformers")
-"""Extras for learnae.integrations, the modules of the same names."""
-NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*"
+EXTRAS = ("accelerate", "images", "lightning", "transformers")
+"""Of learnae itself: what its own modules import if it is there."""
+NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*|netsim/(attacks|baselines|sim)/.*"
 
 
 def sources(*packages: str) -> list[Path]:
@@ -92,9 +92,9 @@ def test_every_folder_with_modules_is_a_package() -> None:
 @pytest.mark.parametrize(
     ("packages", "extras"),
     [
-        (("learnae", "learnaed"), INTEGRATIONS),
+        (("learnae", "learnaed"), EXTRAS),
         (("netsim",), ("sim",)),
-        (("benchmarks", "tests"), ("sim", "dev", *INTEGRATIONS)),
+        (("benchmarks", "tests"), ("sim", "dev", *EXTRAS)),
     ],
 )
 def test_what_is_imported_is_declared(packages: tuple[str, ...], extras: tuple[str, ...]) -> None:
@@ -111,7 +111,7 @@ def test_what_is_imported_is_declared(packages: tuple[str, ...], extras: tuple[s
 def test_every_dependency_has_its_line_and_its_pin() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    chosen = [line for extra in ("sim", "dev", *INTEGRATIONS) for line in extras[extra]]
+    chosen = [line for extra in ("sim", "dev", *EXTRAS) for line in extras[extra]]
     declared = {name(line) for line in [*project["dependencies"], *chosen]} - {"learnae"}
     pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")}
     assert sorted(declared - pinned) == []

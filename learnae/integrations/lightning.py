@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     raise missing("lightning", error) from error
 
 
-class LearnaeCallback(Membership, Callback):
+class LearnaeCallback(Membership, Callback):  # type: ignore[misc]
     """Trains the Trainer's module together with everybody else on ``topic``::
 
         Trainer(max_steps=10_000, callbacks=[LearnaeCallback("my-swarm")]).fit(module, loader)

@@ -13,7 +13,7 @@ except ModuleNotFoundError as error:
     raise missing("transformers", error) from error
 
 
-class LearnaeCallback(Membership, TrainerCallback):
+class LearnaeCallback(Membership, TrainerCallback):  # type: ignore[misc]
     """Trains the Trainer's model together with everybody else on ``topic``::
 
         Trainer(model, arguments, train_dataset=data, callbacks=[LearnaeCallback("my-swarm")]).train()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -19,12 +20,12 @@ EXAMPLES = ROOT / "examples"
 PATIENCE = 90.0
 
 
-def loopback(home: Path, *peers: str) -> dict[str, str]:
+def loopback(home: Path, *peers: str, port: int = 0) -> dict[str, str]:
     """Variables for a daemon that keeps to loopback: those of `learnaed run`, and what keeps frameworks quiet."""
     return {
         **os.environ,
         "LEARNAE_HOME": str(home),
-        "LEARNAE_LISTEN": "/ip4/127.0.0.1/tcp/0",
+        "LEARNAE_LISTEN": f"/ip4/127.0.0.1/tcp/{port}",
         "LEARNAE_PEER": " ".join(peers),
         "LEARNAE_MDNS": "false",
         "LEARNAE_STATUS_PORT": "0",
@@ -34,20 +35,28 @@ def loopback(home: Path, *peers: str) -> dict[str, str]:
     }
 
 
+def free_port() -> int:
+    """Of a daemon that is to be found again after a restart, as on the PCs of users."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Running:
     """A script that is started, killed and started again, in one home."""
 
     def __init__(self, home: Path, *command: str) -> None:
         self.home = home
         self.command = command
-        self.peers: tuple[str, ...] = ()
+        self.port = free_port()
         self.log = home.parent / f"{home.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *peers: str) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self.command], env=loopback(self.home, *peers), stdout=log, stderr=log
+                [sys.executable, *self.command], env=loopback(self.home, *peers, port=self.port), stdout=log, stderr=log
             )
 
     @property

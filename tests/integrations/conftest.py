@@ -20,7 +20,7 @@ class FakeSwarm:
     def __init__(self, topic: str, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], **settings: Any):
         self.topic, self.model, self.optimizers, self.settings = topic, model, optimizers, settings
         self.steps = settings.pop("before", 0)
-        self.last = settings.pop("last", float("inf"))
+        self.last: float = settings.pop("last", float("inf"))
         self.told: list[tuple[int, float | None]] = []
         self.started = 0
         self.closed: list[BaseException | None] = []
@@ -32,7 +32,7 @@ class FakeSwarm:
     def step(self, samples: int = 1, loss: Any = None) -> bool:
         self.steps += 1
         self.told.append((samples, None if loss is None else float(loss)))
-        return self.steps < self.last
+        return bool(self.steps < self.last)
 
     def close(self, error: BaseException | None = None) -> None:
         self.closed.append(error)

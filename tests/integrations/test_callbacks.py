@@ -121,7 +121,7 @@ def test_transformers_settings_that_put_other_weights_into_the_model_are_refused
 
 
 def test_several_processes_are_refused(hugging: Any, lightning: Any, joined: list[FakeSwarm]) -> None:
-    with pytest.raises(LayoutError, match="runs in 2 processes.* train in one process"):
+    with pytest.raises(LayoutError, match=r"runs in 2 processes.* train in one process"):
         Hugging(hugging("t"), world_size=2).tell("train_begin")
     with pytest.raises(LayoutError, match="runs in 4 processes"):
         Lightning(lightning("t"), world_size=4).begin()
@@ -211,9 +211,7 @@ def test_lightning_tells_of_errors(lightning: Any, joined: list[FakeSwarm]) -> N
 def test_lightning_batches_without_a_length_need_a_function(lightning: Any, joined: list[FakeSwarm]) -> None:
     one = Lightning(lightning("t"))
     one.begin()
-    with pytest.raises(
-        ConfigError, match=r"type set cannot be told: give LearnaeCallback\(\.\.\., batch_size=function"
-    ):
+    with pytest.raises(ConfigError, match=r"type set cannot be told: give .*batch_size=function"):
         one.callback.on_train_batch_end(one.trainer, one.module, None, {1, 2}, 0)
     other = Lightning(lightning("t", batch_size=len))
     other.begin()

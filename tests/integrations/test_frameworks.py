@@ -28,6 +28,10 @@ def samples(count: int) -> list[dict[str, torch.Tensor]]:
     return [{"x": torch.randn(3, generator=random), "labels": torch.ones(1)} for _ in range(count)]
 
 
+def loader(count: int) -> Any:
+    return torch.utils.data.DataLoader(samples(count), batch_size=4)  # type: ignore[arg-type]
+
+
 class Judged(nn.Module):
     """A model as the Trainer of transformers wants them: it gives its loss first."""
 
@@ -82,7 +86,7 @@ def test_lightning_calls_at_each_step_of_the_optimiser(tmp_path: Path, joined: l
     lightning = needs("lightning")
     from learnae.integrations.lightning import LearnaeCallback
 
-    class Module(lightning.LightningModule):  # type: ignore[misc]
+    class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.judged = Judged()
@@ -113,7 +117,7 @@ def test_lightning_calls_at_each_step_of_the_optimiser(tmp_path: Path, joined: l
             default_root_dir=tmp_path,
         )
         module = Module()
-        trainer.fit(module, torch.utils.data.DataLoader(samples(40), batch_size=4))
+        trainer.fit(module, loader(40))
         return module
 
     module = fit(4)
@@ -133,8 +137,7 @@ def test_accelerate_gives_what_join_takes() -> None:
     accelerate = needs("accelerate")
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
     model = Judged()
-    loader = torch.utils.data.DataLoader(samples(16), batch_size=4)
-    prepared, optimizer, data = accelerator.prepare(model, torch.optim.Adam(model.parameters()), loader)
+    prepared, optimizer, data = accelerator.prepare(model, torch.optim.Adam(model.parameters()), loader(16))
     weights = LiveWeights(unwrapped(prepared), (optimizer,))
     for batch in data:
         with accelerator.accumulate(prepared):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -40,10 +41,11 @@ def hear_each_other(*scripts: Running) -> None:
     """Each has something new of both."""
     for script in scripts:
         known: dict[str, int] = script.status["ledger"]["vector"]
-        script.wait_for(lambda s=script, k=known: grown(k, s.status["ledger"]["vector"]))
+        script.wait_for(partial(grown, known, script))
 
 
-def grown(before: dict[str, int], now: dict[str, int]) -> bool:
+def grown(before: dict[str, int], script: Running) -> bool:
+    now: dict[str, int] = script.status["ledger"]["vector"]
     return len(now) == 2 and all(number > before.get(author, 0) for author, number in now.items())
 
 
