@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-PATIENCE = 90.0
+PATIENCE = 240.0
 
 
 def loopback(home: Path, *peers: str, port: int = 0) -> dict[str, str]:

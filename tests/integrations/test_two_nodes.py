@@ -54,7 +54,7 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("example", NEEDS)
 def test_two_nodes_agree_after_scripts_and_daemons_were_killed(tmp_path: Path, example: str) -> None:
     with running(*two(tmp_path, example)) as (one, other):
