@@ -56,4 +56,4 @@ class Spirals(Task):
         }
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(model.parameters(), lr=3e-3)
+        return torch.optim.AdamW(model.parameters(), lr=2e-3)
