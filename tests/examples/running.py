@@ -56,7 +56,11 @@ class Running:
     def start(self, *peers: str) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self.command], env=loopback(self.home, *peers, port=self.port), stdout=log, stderr=log
+                [sys.executable, *self.command],
+                cwd=self.home.parent,
+                env=loopback(self.home, *peers, port=self.port),
+                stdout=log,
+                stderr=log,
             )
 
     @property
@@ -108,7 +112,7 @@ class Running:
             try:
                 if done():
                     return
-            except (OSError, ValueError):
+            except (OSError, ValueError, LookupError):
                 pass
             assert self.process is not None and self.process.poll() is None, f"it has ended:\n{self.said()}"
             time.sleep(0.1)
