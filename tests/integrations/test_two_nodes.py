@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -40,8 +41,14 @@ def agree(one: Running, two: Running) -> None:
 def hear_each_other(*scripts: Running) -> None:
     """Each has something new of both."""
     for script in scripts:
-        known: dict[str, int] = script.status["ledger"]["vector"]
+        known: dict[str, int] = {}
+        script.wait_for(partial(listen, script, known))
         script.wait_for(partial(grown, known, script))
+
+
+def listen(script: Running, known: dict[str, int]) -> bool:
+    known |= script.status["ledger"]["vector"]
+    return True
 
 
 def grown(before: dict[str, int], script: Running) -> bool:
@@ -51,6 +58,20 @@ def grown(before: dict[str, int], script: Running) -> bool:
 
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("example", NEEDS)
+def test_two_nodes_learn_from_each_other(tmp_path: Path, example: str) -> None:
+    with running(*two(tmp_path, example)) as (one, other):
+        one.start()
+        one.wait_for(lambda: one.trainer["rounds"] > 0)
+        other.start(one.address)
+        hear_each_other(one, other)
+        agree(one, other)
+    ended = [re.findall(r"^steps: (\d+), accuracy.*: (\d\.\d{3})$", script.said(), re.M) for script in (one, other)]
+    (_, accuracy), (_, same) = ended[0] + ended[1]
+    assert accuracy == same, "equal weights are equally good"
 
 
 @pytest.mark.slow
