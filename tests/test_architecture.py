@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BASES = {"learnae": ROOT, "learnaed": ROOT / "daemon", "netsim": ROOT, "benchmarks": ROOT, "tests": ROOT}
 TORCH = (
-    r"learnae/(model|weights|learner|task|cli/exporting|cli/doctor/probe|cli/task/trial)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/(loop|integrations)/.*|daemon/learnaed/trainer/worker\.py"
+    r"learnae/(initial|model|weights|learner|task|cli/exporting|cli/doctor/probe|cli/task/trial)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/(loop|integrations)/.*|daemon/learnaed/trainer/worker\.py"
     r"|netsim/workloads/.*|benchmarks/.*|tests/.*"
 )
 EXTRAS = ("accelerate", "images", "lightning", "transformers")

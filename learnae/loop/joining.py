@@ -25,7 +25,7 @@ from learnae.loop.swarm import Evaluate, Swarm
 from learnae.loop.weights import LiveWeights
 from learnae.rules import Rules
 
-_NOT_HERE: Final = ("topic", "task", "shard", "skew", "data", "home", "profile", "seed", "limits", "rounds")
+_NOT_HERE: Final = ("topic", "task", "shard", "skew", "data", "init", "home", "profile", "seed", "limits", "rounds")
 
 
 def join(
