@@ -67,18 +67,24 @@ def test_transformers_calls_at_each_step_of_the_optimiser(tmp_path: Path, joined
     assert swarm.closed[0] is None
 
 
+@pytest.mark.parametrize("checkpoint", [False, True])
 def test_transformers_restarted_does_what_is_left_with_the_rate_that_it_had(
-    tmp_path: Path, joined: list[FakeSwarm]
+    tmp_path: Path, joined: list[FakeSwarm], checkpoint: bool
 ) -> None:
+    """A checkpoint of the Trainer's own, older than the state of this node, changes nothing in that."""
     needs("transformers")
     from learnae.integrations.transformers import LearnaeCallback
 
-    trainer = hugging(tmp_path, LearnaeCallback("t", before=7), max_steps=10, learning_rate=1.0, save_strategy="no")
+    settings = {"max_steps": 10, "learning_rate": 1.0, "save_steps": 5}
+    if checkpoint:
+        hugging(tmp_path, LearnaeCallback("t", last=5), **settings).train()
+    trainer = hugging(tmp_path, LearnaeCallback("t", before=7), **settings)
     rates: list[float] = []
     trainer.create_optimizer()
     trainer.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
-    trainer.train()
-    assert len(joined[0].told) == 3
+    trainer.train(resume_from_checkpoint=checkpoint)
+    assert trainer.state.global_step == (8 if checkpoint else 3)
+    assert len(joined[-1].told) == 3
     assert rates[1:] == pytest.approx([0.2, 0.1]), "the first one comes with the optimiser's state, which is not here"
 
 
