@@ -140,7 +140,12 @@ class Course:
             case "heal":
                 self._lab.heal()
 
+    def _all_ready(self) -> bool:
+        self._glance()
+        return not self._booting
+
     def _glance(self) -> None:
+        """See who of those that were started under way is ready by now."""
         for number, node in list(self._booting.items()):
             if node is not self._nodes.get(number):
                 del self._booting[number]  # it is gone again
@@ -162,7 +167,9 @@ class Course:
         self._lab.heal()
         for node in self._nodes.values():
             self._swarm.wait("an answer", partial(_told, node, "pause"), LEAVE, [node])
-        time.sleep(max(0.0, self._run.seconds + self._run.quiet - self._time()))
+        if self._booting:  # who came last has as long as the others
+            self._swarm.wait("a trainer", self._all_ready, START, list(self._booting.values()))
+        time.sleep(self._run.quiet)
 
     def _look(self, moment: float) -> None:
         for number, node in self._nodes.items():
