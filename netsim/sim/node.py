@@ -36,7 +36,9 @@ _WAIT = 2.0
 _HOLDERS = 4
 """From so many nodes at a time a snapshot is fetched."""
 _BRISK = 5.0
-"""Most seconds between two ticks of a node that does not train yet."""
+"""Most seconds between two ticks of a node that does not train yet,"""
+_EARLY = ("starting", "joining")
+"""which these states say."""
 _SAMPLE = 16
 """Every so many events the time that the coordinator takes is measured."""
 _MARGIN = 4096
@@ -202,11 +204,14 @@ class Node:
             return
         self.handle(events.Tick())
         period = self.world.tick
-        if self._mode is not actions.Mode.TRAIN:
+        if self._mode is not actions.Mode.TRAIN and self._state() in _EARLY:
             period = min(period, _BRISK)
         self._next_tick = self.agenda.now + period
         self.agenda.at(self._next_tick, self._tick, self._ticking)
         self._hurry()
+
+    def _state(self) -> str:
+        return self.coordinator.state(self.clock.read(self.agenda.now))
 
     def _hurry(self) -> None:
         """Tick in time for the next heartbeat."""
