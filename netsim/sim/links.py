@@ -111,7 +111,7 @@ class Line:
         self.sent += size
         return now + self._up.put(now, size)
 
-    def receive(self, now: float, size: int, rate: float) -> float:
+    def receive(self, now: float, size: int, rate: float = 0.0) -> float:
         """Take so many bytes from the downlink, the last of which gets there now; when they have all come.
 
         They come at this rate, or at that of the downlink if it is less: the first of them was there that much sooner.

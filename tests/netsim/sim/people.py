@@ -24,9 +24,10 @@ class Person:
     inbox: list[tuple[float, events.Event]] = field(default_factory=list)
     heard: list[tuple[float, events.Event]] = field(default_factory=list)
 
-    @property
-    def author(self) -> bytes:
-        return self.place.to_bytes(32)
+    author: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.author = self.place.to_bytes(32)
 
     def handle(self, event: events.Event) -> None:
         self.heard.append((self.agenda.now, event))

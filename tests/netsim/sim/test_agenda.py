@@ -9,7 +9,9 @@ moments = st.lists(st.sampled_from([0.0, 1.0, 1.5, 2.0, 7.0]) | st.floats(0, 10)
 
 
 @given(moments)
-def test_calls_are_made_by_moment_and_among_equals_in_the_order_in_which_they_were_asked_for(times: list[float]) -> None:
+def test_calls_are_made_by_moment_and_among_equals_in_the_order_in_which_they_were_asked_for(
+    times: list[float],
+) -> None:
     agenda = Agenda(0)
     made: list[tuple[float, int]] = []
     for number, time in enumerate(times):
