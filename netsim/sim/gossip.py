@@ -76,7 +76,9 @@ class Gossip:
         self._missed = 0.0
 
     def publish(self, author: Member, kind: Kind, envelope: bytes) -> None:
-        """Announce something to everybody who can be reached."""
+        """Announce something to everybody who can be reached: to nobody before the author has found others."""
+        if not self._network.peers.get(author.place):
+            return
         self._network.published += 1
         topic = links.UPDATES_TOPIC if kind is events.UpdateHeard else links.PEERS_TOPIC
         weight = links.framed(len(envelope) + links.GOSSIP + topic)
@@ -152,7 +154,9 @@ class Gossip:
             return
         lines = network.lines[place], network.lines[other]
         asked = links.carry(*lines, links.IHAVE, network.agenda.now, lossless=network.lossless)
-        if asked is not None:
+        if asked is None:
+            network.lost += links.IHAVE
+        else:
             network.agenda.at(asked, self._answer, message, place, other)
 
     def _answer(self, message: _Message, place: int, other: int) -> None:
@@ -225,7 +229,7 @@ class Gossip:
         network = self._network
         if self._joined != network.changes:
             self._joined = network.changes
-            self._crowd = list(network.online.values())
+            self._crowd = [node for place, node in network.online.items() if network.peers[place]]
             self._draw.shuffle(self._crowd)
             found = [network.lines[node.place].link for node in self._crowd]
             self._hop = HOP + 2 * statistics.fmean(link.latency + link.jitter for link in found)
