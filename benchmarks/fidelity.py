@@ -1,10 +1,10 @@
 """Does the simulator tell the truth? `python -m benchmarks.fidelity`.
 
 Three shipped scenarios with eight nodes, each simulated and run with real daemons in network namespaces, from the same
-file and with the same seeds: the same split of the data, speeds, comings and goings. How long a daemon takes to start is
-measured in the real run, and told the simulator. Bytes are whole Ethernet frames in
-both: read off the interfaces of the daemons, added up by the simulator. Takes as long as the scenarios say; real runs
-are kept in build/fidelity, so that it goes on where it was.
+file and with the same seeds: the same split of the data, speeds, comings and goings. How long a daemon takes to start
+is measured in the real run, and told the simulator. Bytes are whole Ethernet frames in both: read off the interfaces
+of the daemons, added up by the simulator. Takes as long as the scenarios say; real runs are kept in build/fidelity, so
+that it goes on where it was.
 """
 
 from __future__ import annotations
