@@ -2,8 +2,8 @@
 
 Three shipped scenarios with eight nodes, each simulated and run with real daemons in network namespaces, from the same
 file and with the same seeds: the same split of the data, speeds, comings and goings. How long a daemon takes to start
-is measured in the real run, and told the simulator. Bytes are whole Ethernet frames in both: read off the interfaces of
-the daemons, added up by the simulator. Takes as long as the scenarios say; real runs are kept in build/fidelity, so
+is measured in the real run, and told the simulator. Bytes are whole Ethernet frames in both: read off the interfaces
+of the daemons, added up by the simulator. Takes as long as the scenarios say; real runs are kept in build/fidelity, so
 that it goes on where it was.
 """
 
