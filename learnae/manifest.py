@@ -7,7 +7,7 @@ that set of updates alone, so nodes that hold the same set make the same bytes, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from learnae import dagcbor, schema
@@ -37,6 +37,9 @@ class Interval:
     """Median (the lower one) of the samples behind an update."""
     loss: float | None
     """Mean of the authors' training losses."""
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.norm, self.samples, self.loss))
 
     def to_wire(self) -> list[Any]:
         """Plain CBOR values."""
@@ -85,13 +88,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The manifest as bytes."""
-        return dagcbor.encode(
-            [
-                *(self.swarm, self.index, [cut.to_wire() for cut in self.lineage]),
-                [interval.to_wire() for interval in self.intervals],
-                *(self.total, self.updates, self.samples, Link(self.weights), self.size),
-            ]
-        )
+        return _encoded(self)
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
@@ -140,3 +137,15 @@ class Manifest:
     def authors(self) -> set[bytes]:
         """Who has an update in the intervals."""
         return {author for interval in self.intervals for author in interval.vector.authors}
+
+
+@lru_cache(maxsize=8)
+def _encoded(manifest: Manifest) -> bytes:
+    """The bytes of a manifest: wanted for its name, for the disk and for others, and the same on every node."""
+    return dagcbor.encode(
+        [
+            *(manifest.swarm, manifest.index, [cut.to_wire() for cut in manifest.lineage]),
+            [interval.to_wire() for interval in manifest.intervals],
+            *(manifest.total, manifest.updates, manifest.samples, Link(manifest.weights), manifest.size),
+        ]
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from itertools import pairwise
 from typing import Any
 
@@ -107,6 +107,11 @@ class VersionVector:
             return len(self._ranges) < MAX_AUTHORS and self._held < MAX_RANGES
         grows = (author, seq - 1) not in self and (author, seq + 1) not in self
         return not grows or (self._held < MAX_RANGES and len(ranges) < MAX_GAPS)
+
+    @property
+    def held(self) -> KeysView[bytes]:
+        """Everybody with at least one update, in no order."""
+        return self._ranges.keys()
 
     @property
     def authors(self) -> list[bytes]:

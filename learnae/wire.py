@@ -140,7 +140,7 @@ class Update(Message):
     @property
     def size(self) -> int:
         """Bytes of payload."""
-        return len(self.payload) + sum(part.size for part in self.parts)
+        return len(self.payload) or sum(part.size for part in self.parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,6 +51,9 @@ class Trainer(Protocol):
     def remove(self, payload: Payload, samples: int, ratio: int) -> None:
         """Take back what was added."""
 
+    def without(self, updates: Sequence[tuple[Payload, int]]) -> Replica:
+        """A copy of the replica in which these updates, each with the ratio at which it counts, are not."""
+
     def load(self, replica: Replica, samples: int) -> None:
         """Go on from other weights."""
 

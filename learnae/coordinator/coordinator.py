@@ -296,12 +296,13 @@ class Coordinator:
             return self._intake.malformed(error)
         if signed.author == self.author:
             return []
-        peer, beat = self._memory.peers.get(signed.author), signed.message
+        peers, beat = self._memory.peers, signed.message
+        peer = peers.get(signed.author)
         if peer.is_echo(beat, now):
             return []
         was_live = peer.live(now, self._settings.expiry)
         peer.hear(beat, now)
-        self._memory.peers.changed()
+        peers.changed()
         actions: list[Action] = []
         if peer.misdated or abs(peer.ahead) > ABSURD:
             actions += self._compare_clocks(peer)
@@ -406,8 +407,9 @@ class Coordinator:
 
     def _tick(self, event: events.Tick, now: float) -> list[Action]:
         actions: list[Action] = []
+        oldest = now - self._settings.expiry
         for peer in self._memory.peers:
-            if peer.heartbeat is not None and not peer.live(now, self._settings.expiry):
+            if peer.heartbeat is not None and (peer.heard < oldest or peer.heartbeat.state == "leaving"):
                 self._memory.repair.forget(peer.key)
                 if peer.heartbeat.state != "leaving":
                     actions.append(Notice("info", f"peer {short(peer.key)} has not been heard of for a while"))

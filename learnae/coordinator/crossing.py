@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from learnae.coordinator import adoption
 from learnae.coordinator.actions import Action, Drop, GoOver, KeepCut, Notice, Settle
 from learnae.coordinator.adoption import Goal
@@ -29,8 +31,10 @@ class Crossing:
         goal = memory.adoption.goal
         if goal is None:
             curious = self._curious
-            holders = [p.key for p in members if curious is not None and p.can_be_asked(now) and p.attests(curious)]
-            return memory.cuts.fetch(curious.cid, holders, now) if curious is not None else []
+            if curious is None:
+                return []
+            holders = [p.key for p in members if p.can_be_asked(now) and p.attests(curious)]
+            return memory.cuts.fetch(curious.cid, holders, now)
         holders = [
             peer.key
             for peer in memory.peers
@@ -137,7 +141,7 @@ class Crossing:
         memory.adoption.reached()
         memory.steering.caught_up = False
         memory.joined_at = now
-        for peer in memory.members(now):
-            if peer.connected:
-                memory.repair.ask(peer.key, now)
+        connected = (peer.key for peer in memory.members(now) if peer.connected)
+        for key in islice(connected, memory.settings.parallel):  # heartbeats tell whether it takes more than these
+            memory.repair.ask(key, now)
         return [*actions, *self._history.load(manifest)]

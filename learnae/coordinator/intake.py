@@ -44,15 +44,13 @@ class Intake:
         if refusal is not None:
             return refusal
         interval = memory.ledger.rules.interval(signed.message.slot)
-        update_id = (signed.author, signed.message.seq)
-        if update_id in memory.cuts.wanted:
+        due, frozen = memory.cuts.due(interval), memory.cuts.frozen(interval, memory.genesis.slot_seconds, now)
+        if not (due or frozen) or (signed.author, signed.message.seq) in memory.cuts.wanted:
             return None
         rivals = memory.ledger.rivals(Entry.of(signed))
-        if rivals and memory.cuts.due(interval) and memory.rivalry.restrains(signed.author, now):
+        if rivals and due and memory.rivalry.restrains(signed.author, now):
             return Refusal.CONFLICT
-        if not rivals and memory.cuts.frozen(interval, memory.genesis.slot_seconds, now):
-            return Refusal.LATE
-        return None
+        return Refusal.LATE if frozen and not rivals else None
 
     def report(self, author: bytes) -> list[Action]:
         """Tell the user, once, that an author has signed two updates for one slot or under one number."""

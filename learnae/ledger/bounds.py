@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from learnae.ledger.entry import Entry
@@ -15,7 +16,12 @@ from learnae.vector import VersionVector
 
 def summarise(index: int, entries: Iterable[Entry]) -> Interval:
     """What the updates of an interval, at least one, were like. Depends on the set alone, to the last bit."""
-    known = list(entries)
+    return _summary(index, frozenset(entries))
+
+
+@lru_cache(maxsize=32)
+def _summary(index: int, known: frozenset[Entry]) -> Interval:
+    """Wanted again and again as updates come to other intervals; the vector in it is not to be changed."""
     vector = VersionVector()
     for entry in known:
         vector.add(*entry.id)

@@ -29,6 +29,9 @@ class Entry:
         """Author and number; not unique if the author has signed two contents under one number."""
         return self.author, self.seq
 
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
     @staticmethod
     def of(signed: Signed[Update]) -> Entry:
         """The entry of a verified update."""

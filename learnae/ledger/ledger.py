@@ -144,22 +144,26 @@ class Ledger:
         """
         interval, window = self.rules.interval(entry.slot), self.rules.window
         name = entry.id
-        near = [entries.get(name) for i, entries in self._intervals.items() if abs(i - interval) <= window]
-        near.append(self._slots.get((entry.author, entry.slot)))
-        if not any(near):
+        near = [
+            entries[name] for i, entries in self._intervals.items() if name in entries and abs(i - interval) <= window
+        ]
+        if (same := self._slots.get((entry.author, entry.slot))) is not None:
+            near.append(same)
+        if not near:
             return []
-        return list({rival.digest: rival for rival in near if rival and rival.digest != entry.digest}.values())
+        return list({rival.digest: rival for rival in near if rival.digest != entry.digest}.values())
 
     # --- the set
 
     def add(self, entry: Entry) -> None:
         """Add an examined update, or one from the own store, once. Its rivals must have been removed."""
-        if entry in self:
+        interval, name = self.rules.interval(entry.slot), entry.id
+        entries = self._intervals.setdefault(interval, {})
+        known = entries.get(name)
+        if known is not None and known.digest == entry.digest:
             return
-        interval = self.rules.interval(entry.slot)
-        self._intervals.setdefault(interval, {})[entry.id] = entry
-        self._slots[entry.author, entry.slot] = entry
-        self.vector.add(*entry.id)
+        entries[name] = self._slots[entry.author, entry.slot] = entry
+        self.vector.add(*name)
         self._count(interval, int.from_bytes(entry.digest))
         self._new.append(entry)
 
@@ -180,7 +184,9 @@ class Ledger:
         self._sums[interval] = self._sums.get(interval, 0) + digest
         self._summaries.pop(interval, None)
         self._authors.pop(interval, None)
-        self._unsure.update(i for i in self._bounds if i >= interval + 2 or (i >= interval and i in self._early))
+        for i in self._bounds:
+            if i >= interval + 2 or (i >= interval and i in self._early):
+                self._unsure.add(i)
 
     def __contains__(self, entry: Entry) -> bool:
         known = self._intervals.get(self.rules.interval(entry.slot), {}).get(entry.id)
@@ -226,6 +232,9 @@ class Ledger:
     def samples(self, entry: Entry) -> int:
         """The samples that are believed to be behind this update: learning rates depend on their sum."""
         return self._bounds_of(self.rules.interval(entry.slot)).counted(entry)
+
+    def _samples_of(self, interval: int) -> int:
+        return sum(map(self._bounds_of(interval).counted, self._intervals[interval].values()))
 
     def weigh(self) -> list[tuple[Entry, int]]:
         """What each update that came since the last time counts for, by the bounds as they were."""
@@ -292,15 +301,15 @@ class Ledger:
 
     def cut(self, interval: int, unsettled: Sequence[CutId], weights: bytes, size: int) -> Manifest:
         """The manifest of the cut at the end of an interval that has updates, after these `unsettled` ones."""
-        below = [e for i, entries in self._intervals.items() if i <= interval for e in entries.values()]
+        below = [i for i in self._intervals if i <= interval]
         return Manifest(
             swarm=self.swarm,
             index=interval,
             lineage=self.lineage(interval, unsettled),
             intervals=tuple(self._recent(interval, extra=1)),
             total=self.total(interval),
-            updates=(self.floor.updates if self.floor else 0) + len(below),
-            samples=min((self.floor.samples if self.floor else 0) + sum(map(self.samples, below)), MAX_INT),
+            updates=(self.floor.updates if self.floor else 0) + sum(len(self._intervals[i]) for i in below),
+            samples=min((self.floor.samples if self.floor else 0) + sum(map(self._samples_of, below)), MAX_INT),
             weights=weights,
             size=size,
         )
@@ -312,9 +321,8 @@ class Ledger:
 
     def authors(self, after: int) -> set[bytes]:
         """Who has updates in any interval after this one."""
-        below = [i for i in self.floor.intervals if i.index > after] if self.floor else []
-        found = {author for interval in below for author in interval.vector.authors}
-        return found.union(*(self._authors_of(i) for i in self._intervals if i > after))
+        below = [i.vector.held for i in self.floor.intervals if i.index > after] if self.floor else []
+        return set().union(*below, *(self._authors_of(i) for i in self._intervals if i > after))
 
     def _authors_of(self, interval: int) -> set[bytes]:
         if interval not in self._authors:

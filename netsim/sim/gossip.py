@@ -12,6 +12,7 @@ at which each came.
 from __future__ import annotations
 
 import heapq
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,13 +68,17 @@ class Gossip:
         self._draw = network.agenda.stream("mesh")
         self._meshes: dict[Kind, Mesh] = {}
         self._seen: dict[Kind, int] = {}
+        self._phases: dict[int, float] = {}
+        """Of each node's heartbeat, in seconds."""
         self._joined = -1
         self._crowd: list[Member] = []
         self._hop = 0.0
         self._missed = 0.0
 
     def publish(self, author: Member, kind: Kind, envelope: bytes) -> None:
-        """Announce something to everybody who can be reached."""
+        """Announce something to everybody who can be reached: to nobody before the author has found others."""
+        if not self._network.peers.get(author.place):
+            return
         self._network.published += 1
         topic = links.UPDATES_TOPIC if kind is events.UpdateHeard else links.PEERS_TOPIC
         weight = links.framed(len(envelope) + links.GOSSIP + topic)
@@ -121,17 +126,27 @@ class Gossip:
             heapq.heappush(coming, (arrival, self.copies, target, source))
 
     def _tell(self, message: _Message) -> None:
-        """Whom the mesh does not reach hears of a message from a neighbour outside it, within a second, and asks for
-        it: so two meshes, which a partition has left, are still one swarm."""
-        mesh, network = self._current_mesh(message.kind), self._network
+        """Whom the mesh does not reach hears of a message from the first neighbour outside it whose heartbeat comes,
+        and asks for it: so two meshes, which a partition has left, are still one swarm. All neighbours of that one
+        hear of it at once, and ask at once, also those whom the first answer would soon have reached."""
+        mesh, network, reached = self._current_mesh(message.kind), self._network, message.reached
         for place in network.online:
-            if place in message.reached or place in message.told:
+            if place in reached or place in message.told:
                 continue
-            for other in network.peers[place]:
-                if other in message.reached and other not in mesh[place]:
-                    message.told.add(place)
-                    network.agenda.at(message.reached[other] + self._draw.random(), self._ask, message, place, other)
-                    break
+            beats = [
+                (self._beat(other, reached[other]), other)
+                for other in network.peers[place]
+                if other in reached and other not in mesh[place]
+            ]
+            if beats:
+                message.told.add(place)
+                time, other = min(beats)
+                network.agenda.at(time, self._ask, message, place, other)
+
+    def _beat(self, place: int, time: float) -> float:
+        """When this one's next heartbeat is, one in a second."""
+        phase = self._phases.setdefault(place, self._draw.random())
+        return math.floor(time - phase) + 1.0 + phase
 
     def _ask(self, message: _Message, place: int, other: int) -> None:
         network = self._network
@@ -139,7 +154,9 @@ class Gossip:
             return
         lines = network.lines[place], network.lines[other]
         asked = links.carry(*lines, links.IHAVE, network.agenda.now, lossless=network.lossless)
-        if asked is not None:
+        if asked is None:
+            network.lost += links.IHAVE
+        else:
             network.agenda.at(asked, self._answer, message, place, other)
 
     def _answer(self, message: _Message, place: int, other: int) -> None:
@@ -212,7 +229,7 @@ class Gossip:
         network = self._network
         if self._joined != network.changes:
             self._joined = network.changes
-            self._crowd = list(network.online.values())
+            self._crowd = [node for place, node in network.online.items() if network.peers[place]]
             self._draw.shuffle(self._crowd)
             found = [network.lines[node.place].link for node in self._crowd]
             self._hop = HOP + 2 * statistics.fmean(link.latency + link.jitter for link in found)

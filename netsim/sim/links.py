@@ -111,11 +111,14 @@ class Line:
         self.sent += size
         return now + self._up.put(now, size)
 
-    def receive(self, now: float, size: int) -> float:
-        """Take so many bytes from the downlink, the last of which gets there now; when they have all come."""
+    def receive(self, now: float, size: int, rate: float = 0.0) -> float:
+        """Take so many bytes from the downlink, the last of which gets there now; when they have all come.
+
+        They come at this rate, or at that of the downlink if it is less: the first of them was there that much sooner.
+        """
         self.received += size
-        took = size / self.link.down
-        return max(now, now - took + self._down.put(now - took, size))
+        first = now - size / max(rate, self.link.down)
+        return max(now, first + self._down.put(first, size))
 
 
 def carry(source: Line, target: Line, size: int, now: float, *, lossless: bool = False) -> float | None:
@@ -126,7 +129,7 @@ def carry(source: Line, target: Line, size: int, now: float, *, lossless: bool =
     source.received += back
     if not lossless and (source.loses() or target.loses()):
         return None
-    return target.receive(left + source.delay() + target.delay(), size)
+    return target.receive(left + source.delay() + target.delay(), size, source.link.up)
 
 
 def reach(one: Link, other: Link) -> bool:

@@ -27,8 +27,6 @@ from netsim.sim.network import Network
 from netsim.sim.rounds import Rounds
 from netsim.sim.sharing import Shared
 
-BOOT = 2.5
-"""Seconds from the start of a daemon until its trainer has said hello."""
 _WRITING = 0.02
 """Seconds to write a snapshot."""
 _WAIT = 2.0
@@ -36,9 +34,11 @@ _WAIT = 2.0
 _HOLDERS = 4
 """From so many nodes at a time a snapshot is fetched."""
 _BRISK = 5.0
-"""Most seconds between two ticks of a node that does not train yet."""
+"""Most seconds between two ticks of a node that does not train yet,"""
+_EARLY = ("starting", "joining")
+"""which these states say."""
 _SAMPLE = 16
-"""Every so many events the time that the coordinator takes is measured."""
+"""Every so many events, or inboxes, the time that the coordinator takes is measured, which takes some itself."""
 _MARGIN = 4096
 _SMALL = 64
 _CHANGED = 0.02
@@ -52,6 +52,7 @@ class Tally:
     staleness: float = 0.0
     applied: int = 0
     events: int = 0
+    inboxes: int = 0
     seconds: float = 0.0
     """In coordinators, estimated from a sample."""
 
@@ -68,6 +69,7 @@ class World:
     tally: Tally
     topic: str
     tick: float
+    boot: float
     settings: Settings
 
 
@@ -121,6 +123,7 @@ class Node:
         self.inbox: list[tuple[float, events.Event]] = []
         """What gossip has brought, with its moment, and nobody has looked at."""
         self._ticking = 0
+        self._began = world.agenda.now
         self._next_tick = 0.0
 
     # --- its life
@@ -131,7 +134,7 @@ class Node:
             events.Listening((f"/ip4/10.{self.place >> 16}.{self.place >> 8 & 255}.{self.place & 255}/tcp/4117",))
         )
         self.world.network.come(self)
-        self.agenda.after(BOOT, self._hello)
+        self.agenda.after(self.world.boot, self._hello)
         self._tick(self._ticking)
 
     def stop(self, *, announced: bool) -> None:
@@ -177,15 +180,19 @@ class Node:
         """Handle what gossip has brought, each message as of the moment at which it came."""
         now, tally, read, handle = self.agenda.now, self.world.tally, self.clock.read, self.coordinator.handle
         came = sorted(self.inbox, key=itemgetter(0))
-        self.inbox = [letter for letter in came if letter[0] > now]
+        self.inbox = [letter for letter in came if letter[0] > now] if came and came[-1][0] > now else []
         tally.events += len(came)
-        began = time.process_time()
+        tally.inboxes += 1
+        measured = not tally.inboxes % _SAMPLE
+        began = time.process_time() if measured else 0.0
         for moment, event in came:
-            if moment <= now:
-                todo = handle(event, read(moment))
-                if todo:
-                    self._carry_out(todo)
-        tally.seconds += time.process_time() - began
+            if moment > now:
+                break
+            todo = handle(event, read(moment))
+            if todo:
+                self._carry_out(todo)
+        if measured:
+            tally.seconds += _SAMPLE * (time.process_time() - began)
 
     def _carry_out(self, todo: list[actions.Action]) -> None:
         for action in todo:
@@ -202,11 +209,16 @@ class Node:
             return
         self.handle(events.Tick())
         period = self.world.tick
-        if self._mode is not actions.Mode.TRAIN:
-            period = min(period, _BRISK)
+        if period > _BRISK:
+            # Whoever has just come has much to do, and a tick costs the more the more nodes there are.
+            early = self._mode is not actions.Mode.TRAIN and self._state() in _EARLY
+            period = min(period, _BRISK if early else max(_BRISK, self.agenda.now - self._began))
         self._next_tick = self.agenda.now + period
         self.agenda.at(self._next_tick, self._tick, self._ticking)
         self._hurry()
+
+    def _state(self) -> str:
+        return self.coordinator.state(self.clock.read(self.agenda.now))
 
     def _hurry(self) -> None:
         """Tick in time for the next heartbeat."""
@@ -371,13 +383,12 @@ class Node:
     def _take_cut(self, action: actions.TakeCut) -> None:
         assert self.trainer is not None
         shared, books = self.world.shared, self.books
-        replica = self.trainer.replica
-        minus = [e for e in action.minus if e.digest in books.applied and e.digest not in books.void]
-        copy = replica.copy()
-        for entry in minus:
-            ratio = books.applied[entry.digest].ratio
-            for part in shared.payload(self.trainer, entry.digest, entry.norm, self.disk.parts).parts:
-                copy.apply(part.index, -part.delta(ratio))
+        minus = [
+            (shared.payload(self.trainer, entry.digest, entry.norm, self.disk.parts), books.applied[entry.digest].ratio)
+            for entry in action.minus
+            if entry.digest in books.applied and entry.digest not in books.void
+        ]
+        copy = self.trainer.without(minus)
         root = shared.root(copy)
         self.disk.snapshots[root.cid] = shared.kept(root.cid, copy)
         self._later(events.CutTaken(action.index, action.token, root.cid, root.size), _WRITING)

@@ -89,6 +89,8 @@ class Rounds:
 
     def catch_up(self) -> None:
         """Have the steps counted that are over by now."""
+        if self._done >= self._planned:
+            return
         passed = (self._owner.agenda.now - self._from) * self._speed
         due = min(self._planned, math.floor(passed + _LOCAL)) - self._done
         if due > 0:

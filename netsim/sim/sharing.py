@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Message)
 
 
 class Latest(OrderedDict[K, V]):
-    """What was used last, up to a number of things."""
+    """What was made last, up to a number of things."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -36,9 +36,13 @@ class Latest(OrderedDict[K, V]):
         value = self.get(key)
         if value is None:
             value = self[key] = make()
-            if len(self) > self._most:
-                self.popitem(last=False)
+            self.forget()
         return value
+
+    def forget(self) -> None:
+        """What was made longest ago, if these are too many."""
+        if len(self) > self._most:
+            self.popitem(last=False)
 
 
 class Shared:
@@ -53,17 +57,20 @@ class Shared:
     def open(self, kind: type[M], data: bytes) -> Signed[M]:
         """`learnae.wire.open_envelope`; what is refused is refused each time anew."""
         signed = self._opened.get(data)
-        if signed is None or type(signed.message) is not kind:
-            signed = self._opened.of(data, lambda: wire.open_envelope(kind, data))
-            if type(signed.message) is not kind:
-                return wire.open_envelope(kind, data)
-        return signed
+        if signed is None:
+            signed = self._opened[data] = wire.open_envelope(kind, data)
+            self._opened.forget()
+        return signed if type(signed.message) is kind else wire.open_envelope(kind, data)
 
     def payload(
         self, trainer: Trainer, digest: bytes, claim: float, parts: Callable[[bytes], Iterable[bytes]]
     ) -> Payload:
         """An update's payload; `parts` finds its bytes."""
-        return self._payloads.of((digest, claim), lambda: trainer.payload(claim, parts(digest)))
+        known = self._payloads.get((digest, claim))
+        if known is None:
+            known = self._payloads[digest, claim] = trainer.payload(claim, parts(digest))
+            self._payloads.forget()
+        return known
 
     def root(self, replica: Replica) -> Child:
         """The root of the snapshot of this replica."""

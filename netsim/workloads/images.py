@@ -219,6 +219,14 @@ class Pupil(Learner):
         self._settle()
         super().remove(payload, samples, ratio)
 
+    def without(self, updates: Sequence[tuple[Payload, int]]) -> Replica:
+        """A copy of the replica in which these updates are not."""
+        copy = self.replica.copy()
+        for payload, ratio in updates:
+            for part in payload.parts:
+                copy.apply(part.index, -part.delta(ratio))
+        return copy
+
     def load(self, replica: Replica, samples: int) -> None:
         """Go on from other weights."""
         self._settle()

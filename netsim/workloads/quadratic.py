@@ -192,6 +192,13 @@ class Bowl:
         self._add(-self._crew.dense(payload, ratio))
         self.samples_seen -= samples
 
+    def without(self, updates: Sequence[tuple[Payload, int]]) -> Replica:
+        """A copy of the replica in which these updates are not."""
+        copy = self.replica.copy()
+        if updates:
+            copy.weights -= np.add.reduce([self._crew.dense(*update) for update in updates], axis=0, dtype=np.int32)
+        return copy
+
     def _add(self, delta: NDArray[np.int32]) -> None:
         self._waiting.append(delta)
         if len(self._waiting) >= _FLUSH:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -35,14 +36,16 @@ BATCH: Final = 1024 * 1024
 """Bytes of messages written at once: larger fills the frames below better, smaller lets our own wants pass earlier."""
 OUTGOING: Final = 16 * 1024 * 1024
 """Bytes of messages being written, all peers together; each has at least one block."""
-MAX_INBOUND: Final = 4
-"""Streams that a peer may have open to us. Others use one."""
+MAX_INBOUND: Final = 32
+"""Streams that a peer may have open to us. Kubo opens one for each message and writes eight at once."""
 WANTS_PER_SECOND: Final = 2000.0
 """Entries and messages taken in from one peer, on average; whoever sends more is read more slowly."""
 ENTRY_COST: Final = 64
 """Bytes that an unwanted block counts beside its own: empty ones are work, too."""
 MAX_UNWANTED: Final = 8 * 1024 * 1024
 """Bytes that nobody had asked for by which a peer loses its connection."""
+HASHED_ASIDE: Final = 128 * 1024
+"""Bytes of blocks in one message from which on a thread hashes them: fewer take less time than to call it."""
 ATTEMPTS: Final = 3
 OPEN_SECONDS: Final = 10.0
 WATCH_SECONDS: Final = 0.5
@@ -78,6 +81,7 @@ class Bitswap:
         self._sessions: dict[Session, None] = {}
         self._host: Host | None = None
         self._nursery: trio.Nursery | None = None
+        self._hashing = trio.CapacityLimiter(1)
         self._limiter = RateLimiter(WANTS_PER_SECOND, burst_seconds=5.0)
 
     def serve(self, source: BlockSource) -> None:
@@ -207,8 +211,12 @@ class Bitswap:
         try:
             with trio.CancelScope() as scope:
                 inlet = Inlet(stream)
-                while (message := await link.read(inlet, progress, scope.cancel)) is not None:
-                    self._take_in(link, message)
+                while (head := await link.head(inlet)) is not None:
+                    async with link.room:
+                        message = await link.read(inlet, head, progress, scope.cancel)
+                        if message is None:
+                            break
+                        self._take_in(link, message, await self._hash(message.blocks))
                     delay = self._limiter.delay(link.peer, _cost(message), trio.current_time())
                     if delay:
                         self._counters.dropped["want-flood"] += 1
@@ -219,7 +227,15 @@ class Bitswap:
             self._counts.malformed += 1
             self._expel(link.peer, Drop.GARBAGE, f"malformed Bitswap: {error}")
 
-    def _take_in(self, link: Link, message: wire.Message) -> None:
+    async def _hash(self, blocks: list[tuple[bytes, bytes | memoryview]]) -> list[bytes | None]:
+        """Their SHA-256, for which `hashlib` needs no interpreter: so that of many bytes is taken in a thread, of which
+        there is one, however many peers send."""
+        work = partial(wire.hash_blocks, blocks)
+        if sum(len(data) for _, data in blocks) < HASHED_ASIDE:
+            return work()
+        return await trio.to_thread.run_sync(work, limiter=self._hashing)
+
+    def _take_in(self, link: Link, message: wire.Message, digests: list[bytes | None]) -> None:
         now = trio.current_time()
         link.failures = 0
         if message.wants or message.full:
@@ -230,8 +246,8 @@ class Bitswap:
             self._poke(link)
         if not message.blocks and not message.presences:
             return
-        for prefix, data in message.blocks:
-            self._take_block(link, wire.hash_block(prefix, data), data, now)
+        for (_, data), digest in zip(message.blocks, digests, strict=True):
+            self._take_block(link, digest, data, now)
         for cid, has in message.presences:
             digest = wire.digest_of(cid)
             if not has and digest is not None:
@@ -300,16 +316,16 @@ class Bitswap:
             link.writing = False
 
     async def _write_one(self, link: Link) -> None:
-        body = b""
+        parts: list[bytes] = []
         while True:
             try:
                 stream = link.stream or await self._open(link)
-                body = body or await self._compose(link)
-                if len(body) > SMALL:
+                parts = parts or await self._compose(link)
+                if sum(map(len, parts)) > SMALL:
                     async with self._throttles.upload.transfer():
-                        await link.write(stream, body)
-                elif body:
-                    await link.write(stream, body)
+                        await link.write(stream, parts)
+                elif parts:
+                    await link.write(stream, parts)
                 return
             except (BaseLibp2pError, OSError, NetworkError) as error:
                 if not self._is_there(link):
@@ -369,14 +385,14 @@ class Bitswap:
                 link.renew(outstanding)
                 self._poke(link)
 
-    async def _compose(self, link: Link) -> bytes:
-        """The next messages: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
+    async def _compose(self, link: Link) -> list[bytes]:
+        """The next messages, in parts: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
         busy = sum(other.writing for other in self._links.values())
         room = min(BATCH, OUTGOING // max(1, busy))
         messages, parts, size = [], [link.own_wants()], 0
         if self._throttles.upload.rate is not None:
             if parts[0]:
-                return b"".join(wire.framed(parts))  # What we want does not wait with what others want.
+                return wire.framed(parts)  # What we want does not wait with what others want.
             room = min(room, MESSAGE)
         while room > 0 and (entry := link.ledger.next_due()) is not None:
             answer = await self._answer(link, entry)
@@ -393,7 +409,7 @@ class Bitswap:
                 parts, size = [], 0
         if any(parts):
             messages += wire.framed(parts)
-        return b"".join(messages)
+        return messages
 
     async def _answer(self, link: Link, entry: wire.Entry) -> tuple[bytes, ...] | None:
         """What to say to a want: a block (two parts), a presence (one), or nothing."""
