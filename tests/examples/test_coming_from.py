@@ -24,7 +24,7 @@ def after(block: str) -> str:
 DIFFERENCES = [
     after(block) for block in re.findall(r"^```diff\n(.*?)^```", TEXT, re.M | re.S) if "learnaed run" not in block
 ]
-WHOLE = [block for block in re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)]
+WHOLE = re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)
 
 
 def calls(source: str, name: str) -> list[ast.Call]:
