@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,11 @@ def exponent(costs: Sequence[Cost], figure: str) -> float:
 def crossing(costs: Sequence[Cost], figure: str, budget: float) -> float:
     """The N at which a figure reaches the budget: between two runs, or beyond the last by its power of N there."""
     points = [(cost.nodes, float(getattr(cost, figure))) for cost in costs]
-    for (n, cost), (m, more) in zip(points, points[1:], strict=False):
+    for (n, cost), (m, more) in pairwise(points):
         if more >= budget > 0:
-            return n * (m / n) ** (math.log(max(budget / cost, 1.0)) / math.log(more / cost))
+            return n * math.pow(m / n, math.log(max(budget / cost, 1.0)) / math.log(more / cost))
     n, cost = points[-1]
-    return n * (budget / cost) ** (1.0 / exponent(costs, figure))
+    return n * math.pow(budget / cost, 1.0 / exponent(costs, figure))
 
 
 def plot(costs: Sequence[Cost], path: Path) -> list[Path]:
