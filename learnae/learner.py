@@ -17,6 +17,7 @@ from torch import nn
 
 from learnae.codec import CodecSettings
 from learnae.errors import LearnerError
+from learnae.initial import Tensors, take
 from learnae.task import Shard, Task
 from learnae.weights import AVERAGING, LearnerStatistics, Round, SharedWeights, copy_into, foreign_state
 
@@ -26,17 +27,27 @@ __all__ = ["AVERAGING", "Learner", "LearnerStatistics", "Round"]
 class Learner(SharedWeights):
     """Trains ``task`` on ``shard`` and keeps the replica. Nothing here is safe to call from two threads at once.
 
-    ``codec`` shapes the own updates, ``seed`` orders the own data. The initial weights come from the task's seed
-    alone, so that every member starts from equal ones; ``genesis_digest`` is their digest. ``seed`` is also given to
-    torch's global generator, which dropout draws from. Raises `LayoutError` for a model that cannot be shared.
+    ``codec`` shapes the own updates, ``seed`` orders the own data. The weights begin with those of the task's seed
+    alone, so that every member's are equal, or with ``initial``, by name; ``genesis_digest`` is their digest. ``seed``
+    is also given to torch's global generator, which dropout draws from. Raises `LayoutError` for a model that cannot
+    be shared, or that ``initial`` does not fit.
     """
 
-    def __init__(self, task: Task, shard: Shard, codec: CodecSettings | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        task: Task,
+        shard: Shard,
+        codec: CodecSettings | None = None,
+        seed: int = 0,
+        initial: Tensors | None = None,
+    ) -> None:
         self.task = task
         self.shard = shard
         self.seed = seed
         torch.manual_seed(task.seed)
         model = task.model()
+        self.fresh = take(model, initial) if initial is not None else []
+        """Parameters that `initial` did not have."""
         torch.manual_seed(seed)
         super().__init__(model, codec)
         self._drawn = 0

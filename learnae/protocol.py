@@ -46,6 +46,8 @@ class Setup:
     nice: int = 10
     gpu: bool = True
     ram: int | None = None
+    init: str | None = None
+    """Weights to begin with: a path, or the CID of a cut whose blocks are here."""
 
     @property
     def limits(self) -> SetLimits:

@@ -46,6 +46,8 @@ class Run(_Table, frozen=True, kw_only=True):
     """Seconds between two looks at accuracy, consensus, bytes and staleness."""
     tick: Positive = 0.25
     """Seconds between two ticks of a coordinator; the daemon's is 0.25, thousands of nodes need less often."""
+    boot: NotNegative = 2.5
+    """Seconds from the start of a daemon until its trainer is ready, which loads torch. Real ones take theirs."""
 
 
 class Workload(_Table, frozen=True, kw_only=True):

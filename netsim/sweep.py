@@ -11,12 +11,15 @@ import hashlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from learnae.codec import CodecSettings
+from learnae.coordinator import Settings
+from learnae.rules import Rules
 from netsim import plots, report
 from netsim import result as results
 from netsim.errors import ResultError
@@ -33,6 +36,14 @@ _TRAFFIC = {
     "sent": "sent",
     "received": "received",
 }
+
+
+_OWN = {
+    f"{table}.{field.name}": field.default
+    for table, kind in (("codec", CodecSettings), ("rules", Rules), ("settings", Settings))
+    for field in fields(kind)
+}
+"""What learnae has where the scenario says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +143,7 @@ class Sweep:
         for what in figures or self.judged():
             words, scale = self._axis(what)
             panels[words] = self._curves(first, rest, what, scale)
-        return plots.sweep(panels, first, self.default.get(first), path)
+        return plots.sweep(panels, first, self.default.get(first, _OWN.get(first)), path)
 
     def _axis(self, what: str) -> tuple[str, float]:
         """Words for an axis, and what a figure is multiplied with there."""

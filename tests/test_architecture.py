@@ -16,10 +16,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BASES = {"learnae": ROOT, "learnaed": ROOT / "daemon", "netsim": ROOT, "benchmarks": ROOT, "tests": ROOT}
 TORCH = (
-    r"learnae/(model|weights|learner|task|cli/exporting|cli/doctor/probe)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/loop/.*|daemon/learnaed/trainer/worker\.py"
-    r"|benchmarks/.*|tests/.*"
+    r"learnae/(initial|model|weights|learner|task|cli/exporting|cli/doctor/probe|cli/task/trial)\.py|learnae/tasks/.*|learnae/trainer/(checkpoint|restraint)\.py|learnae/(loop|integrations)/.*|daemon/learnaed/trainer/worker\.py"
+    r"|netsim/workloads/.*|benchmarks/.*|tests/.*"
 )
-NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*"
+EXTRAS = ("accelerate", "images", "lightning", "transformers")
+"""Of learnae itself: what its own modules import if it is there."""
+NUMPY = TORCH + r"|learnae/replica\.py|learnae/codec/.*|netsim/(attacks|baselines|sim)/.*"
 
 
 def sources(*packages: str) -> list[Path]:
@@ -60,6 +62,7 @@ def importers(module: str, *packages: str) -> set[str]:
         ("numpy", NUMPY),
         ("libp2p", r"daemon/learnaed/network/.*|tests/network/.*|tests/system/test_hostile_donors\.py"),
         ("zeroconf", r"daemon/learnaed/network/.*|tests/network/.*"),
+        *((extra, rf"learnae/integrations/{extra}\.py|tests/.*") for extra in ("lightning", "transformers")),
         ("learnaed", r"daemon/learnaed/.*|benchmarks/.*|tests/.*"),
         ("netsim", r"netsim/.*|benchmarks/.*|tests/.*"),
         ("benchmarks", r"benchmarks/.*|tests/.*"),
@@ -88,7 +91,11 @@ def test_every_folder_with_modules_is_a_package() -> None:
 
 @pytest.mark.parametrize(
     ("packages", "extras"),
-    [(("learnae", "learnaed"), ()), (("netsim",), ("sim",)), (("benchmarks", "tests"), ("sim", "dev"))],
+    [
+        (("learnae", "learnaed"), EXTRAS),
+        (("netsim",), ("sim",)),
+        (("benchmarks", "tests"), ("sim", "dev", *EXTRAS)),
+    ],
 )
 def test_what_is_imported_is_declared(packages: tuple[str, ...], extras: tuple[str, ...]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -104,7 +111,8 @@ def test_what_is_imported_is_declared(packages: tuple[str, ...], extras: tuple[s
 def test_every_dependency_has_its_line_and_its_pin() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = {name(line) for line in [*project["dependencies"], *extras["sim"], *extras["dev"]]} - {"learnae"}
+    chosen = [line for extra in ("sim", "dev", *EXTRAS) for line in extras[extra]]
+    declared = {name(line) for line in [*project["dependencies"], *chosen]} - {"learnae"}
     pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")}
     assert sorted(declared - pinned) == []
     explained = {name(word) for word in re.findall(r"[\w.-]+", (ROOT / "docs" / "dependencies.md").read_text())}

@@ -37,7 +37,7 @@ from learnaed.node import Messages, Node
 from learnaed.profile import open_profile
 from learnaed.service import Service
 from learnaed.snapshots import Archive, Catalogue, Finder, Importer, Keeper, Shelf
-from learnaed.snapshots.start import start_from
+from learnaed.snapshots.start import fetch_initial, start_from
 from learnaed.status import create_token, serve
 from learnaed.status.files import write_private
 from learnaed.store import DamagedStore, Store, open_store, set_aside
@@ -171,10 +171,13 @@ async def _run(config: Config, secrets: Secrets | None, profile: Path, messages:
             if pinning is not None:
                 await catalogue.hand_over()  # else nothing is looked for before the next cut
                 nursery.start_soon(pinning.run)
-            if config.start is not None:
+            if config.initial_cut is not None or config.start is not None:
                 async with trio.open_nursery() as starting:
                     starting.start_soon(_cancel_when, driver.left, starting.cancel_scope)
-                    await start_from(config.start, finder, archive, store, driver)
+                    if config.initial_cut is not None:
+                        await fetch_initial(config.initial_cut, finder, archive)
+                    if config.start is not None:
+                        await start_from(config.start, finder, archive, store, driver)
                     starting.cancel_scope.cancel()
             await trio.to_thread.run_sync(shelf.begin_writing)
             nursery.start_soon(trainer.run)
@@ -300,6 +303,7 @@ def _setup(config: Config, topic: str, profile: Path, author: bytes, blocks: Blo
         directory=str(profile / "trainer"),
         blocks=str(blocks.blocks.directory),
         gpu=config.limits.gpu,
+        init=config.init,
     )
 
 

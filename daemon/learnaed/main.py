@@ -62,6 +62,9 @@ def cli() -> None:
 @click.option("--profile", metavar="NAME", help="State directory inside home.  [default: default, default-2, ...]")
 @click.option("--status-port", metavar="PORT", help="Status endpoint, or the next free port.  [default: 4118]")
 @click.option("--status-listen", metavar="ADDR:PORT", help="Status endpoint for other machines too.  [default: none]")
+@click.option(
+    "--init", metavar="FILE|CID", help="Weights to begin with: a safetensors file or a cut.  [default: the task's]"
+)
 @click.option("--from", "start", metavar="CID", help="Start from this cut, see `learnae snapshots`.  [default: peers']")
 @click.option("--ipfs", metavar="auto|off|ADDR", help="Pin snapshots to this IPFS node.  [default: auto, on this PC]")
 @click.option("--snapshot-cap", metavar="SIZE", help="Most bytes of snapshots on the disk.  [default: 20GiB]")
@@ -89,6 +92,7 @@ def run(context: click.Context, /, **flags: Any) -> None:
       learnaed run --topic hello --task digits --shard 2/4 --skew 0.3
       learnaed run --topic lab --task my_task.py:MyTask --data ~/pictures
       learnaed run --topic lab --task digits --secret
+      learnaed run --topic lab --task my_task.py:MyTask --init model.safetensors
       learnaed run --topic lab --task digits --from bafyrei...
       learnaed run --topic lab --task digits --limit cpu=50% --limit hours=22:00-07:00
       learnaed run --topic lab --task digits --peer /ip4/192.0.2.7/tcp/4117/p2p/12D3Koo...

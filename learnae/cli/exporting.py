@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import torch
 
     from learnae.layout import Layout
-    from learnae.replica import Replica
 
 _BLOCKS = Path("snapshots", "blocks")
 _BATCHES = 100
@@ -109,11 +108,12 @@ def write(found: Found, file: Path, task: str | None, data: Path | None) -> int:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    from learnae.initial import named
     from learnae.replica import Replica
 
     layout = layout_of(read(found.blocks, found.root))
-    tensors = _tensors(layout, Replica.from_snapshot(read(found.blocks, found.root), layout))
-    state = tensors if task is None else _completed(layout, tensors, task, data)
+    tensors = named(Replica.from_snapshot(read(found.blocks, found.root), layout))
+    state = dict(tensors) if task is None else _completed(layout, tensors, task, data)
     # Tied tensors share their memory, which such a file cannot.
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     with _replacing(file) as draft:
@@ -126,18 +126,8 @@ def write(found: Found, file: Path, task: str | None, data: Path | None) -> int:
     return layout.size
 
 
-def _tensors(layout: Layout, replica: Replica) -> dict[str, torch.Tensor]:
-    import torch
-
-    weights = torch.from_numpy(replica.read())
-    return {
-        tensor.name: weights[offset : offset + tensor.size].reshape(tensor.shape)
-        for offset, tensor in zip(layout.offsets, layout.tensors, strict=True)
-    }
-
-
 def _completed(
-    layout: Layout, tensors: dict[str, torch.Tensor], task: str, data: Path | None
+    layout: Layout, tensors: Mapping[str, torch.Tensor], task: str, data: Path | None
 ) -> dict[str, torch.Tensor]:
     """The state of the task's model with these weights, BatchNorm statistics estimated on local data."""
     import torch
@@ -168,7 +158,7 @@ def _completed(
         model.train()
         for batch in islice(loaded.batches(Shard(0, 1), 0), _BATCHES if norms else 0):
             loaded.loss(model, batch)
-    return model.state_dict() | tensors
+    return {**model.state_dict(), **tensors}
 
 
 def write_car(found: Found, file: Path, console: Console | None = None) -> int:

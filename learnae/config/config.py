@@ -13,7 +13,7 @@ from learnae.config.sources import LIMITS, chosen_limits, first_path, from_envir
 from learnae.errors import ConfigError
 from learnae.home import default_home
 from learnae.limits import Limits
-from learnae.tasks import BUILT_IN
+from learnae.tasks import BUILT_IN, LOOP
 
 _MISSING = {
     "topic": "no topic was given, so this node does not know which swarm to join. "
@@ -44,6 +44,7 @@ class Config:
         status_port: first port to try for the local status endpoint; 0 takes any free port.
         status_listen: "ADDRESS:PORT" on which other machines reach the status endpoint too; everything needs the token
             there, which travels unencrypted. None: this machine alone.
+        init: weights that the swarm begins with instead of the task's own: a safetensors file, or the CID of a cut.
         start: CID of the cut to start from, if this node does not know of a later one; None: what the peers have.
         ipfs: "auto" pins snapshots to an IPFS node on this machine, if one is found; "off" does not look for one; a
             multiaddr is that of its RPC API.
@@ -76,6 +77,7 @@ class Config:
     profile: str | None = None
     status_port: int = 4118
     status_listen: str | None = None
+    init: str | None = None
     start: str | None = None
     ipfs: str = "auto"
     snapshot_cap: int = 20 * 2**30
@@ -92,6 +94,17 @@ class Config:
     def __post_init__(self) -> None:
         for own in fields(self):
             object.__setattr__(self, own.name, parse(own.name, getattr(self, own.name), own.name))
+        if self.init is not None and self.task == LOOP:
+            raise ConfigError(
+                f"init is {self.init!r}, but the task {LOOP} waits for a script, whose model has weights already. Load "
+                "them there before learnae.join, and leave init out.",
+                code="bad-setting",
+            )
+
+    @property
+    def initial_cut(self) -> str | None:
+        """The CID of the cut whose weights the swarm begins with, if they are those of a cut."""
+        return self.init if self.init is not None and not Path(self.init).is_absolute() else None
 
     @property
     def shard_index(self) -> int:

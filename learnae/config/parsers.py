@@ -201,6 +201,21 @@ def _check_id(peer: str) -> None:
         raise ValueError("a peer id begins with 12D3Koo. Copy it from `learnae peers`.") from None
 
 
+def _init(value: object) -> str:
+    text = str(value)
+    try:
+        cut = codec_of(from_text(text)) == DAG_CBOR
+    except WireError:
+        cut = False
+    path = _path(value)
+    if not cut and not path.is_file():
+        raise ValueError(
+            "must be a safetensors file that exists, or the CID of a cut, which begins with bafyrei. Correct the path, "
+            "or copy the CID from `learnae snapshots`."
+        )
+    return text if cut else str(path)
+
+
 def _start(value: object) -> str:
     text = str(value)
     try:
@@ -245,6 +260,7 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "profile": _name,
     "status_port": _whole(0, 65535),
     "status_listen": _status_listen,
+    "init": _init,
     "start": _start,
     "ipfs": _ipfs,
     "snapshot_cap": _size,

@@ -25,7 +25,7 @@ from learnae.loop.swarm import Evaluate, Swarm
 from learnae.loop.weights import LiveWeights
 from learnae.rules import Rules
 
-_NOT_HERE: Final = ("topic", "task", "shard", "skew", "data", "home", "profile", "seed", "limits", "rounds")
+_NOT_HERE: Final = ("topic", "task", "shard", "skew", "data", "init", "home", "profile", "seed", "limits", "rounds")
 
 
 def join(
@@ -140,7 +140,7 @@ def daemon_flags(settings: Mapping[str, Any], limit: Mapping[str, object] | None
     flags: list[str] = []
     for name, value in settings.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            near = difflib.get_close_matches(name, [*known, *(join.__kwdefaults__ or ())], n=1, cutoff=0)[0]
             raise ConfigError(f"{name!r} is no setting of learnae.join. Did you mean {near!r}?", code="unknown-setting")
         if value is None:
             continue

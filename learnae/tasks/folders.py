@@ -100,7 +100,7 @@ def _read(path: Path, size: int) -> NDArray[np.uint8]:
         from PIL import Image
     except ImportError as error:
         raise DataError(
-            "pictures are read with Pillow, which is missing: pip install pillow", code="data-missing"
+            "pictures are read with Pillow, which is missing: pip install 'learnae[images]'", code="data-missing"
         ) from error
     try:
         with warnings.catch_warnings():

@@ -13,6 +13,7 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from learnae.cli.tables import screen
+from learnae.cli.words import plural
 from netsim import expect, jobs, report
 from netsim import result as results
 from netsim.cli.watching import Watch
@@ -122,7 +123,7 @@ def keep(found: Sequence[Result], groups: Mapping[str, Sequence[Result]], out: P
         named = f"{name}.{result.digest[:8]}" if names.count(name) > 1 else name
         results.write(result, out / f"{named}.json")
     drawn = plots.draw(groups, out)
-    click.echo(f"{len(found)} results and {len(drawn)} plots are in {out}", err=True)
+    click.echo(f"{plural(len(found), 'result')} and {plural(len(drawn), 'plot')} are in {out}", err=True)
 
 
 def file_name(result: Result) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 import time
@@ -24,6 +25,7 @@ from netsim.scenario import Scenario
 
 START = 60.0  # seconds that the daemons have to become one swarm, and
 START_EACH = 15.0  # so many more for each: torch is imported once for each
+GLANCE = 0.25  # seconds between two looks at whether a daemon that was started has a trainer
 LEAVE = 30.0  # seconds that a daemon has to say goodbye
 FINISH = 120.0  # seconds that all have to settle, evaluate and end
 
@@ -70,6 +72,10 @@ class Course:
         """How many nodes there were in a place before the present one."""
         self._began = 0.0
         self._base: dict[int, tuple[int, int]] = {}
+        self._booting: dict[int, Node] = {}
+        """Those that were started under way, until their trainers are ready, and"""
+        self._boots: list[float] = []
+        """how many seconds that took."""
         self.looks: list[Look] = []
         self.states: list[dict[str, Any]] = []
         """What each daemon says at the end."""
@@ -89,7 +95,9 @@ class Course:
             elif moments and moments[0] <= now:
                 self._look(moments.pop(0))
             else:
-                time.sleep(max(0.0, min([end, *moments[:1], *(step.at for step in steps[:1])]) - now))
+                left = max(0.0, min([end, *moments[:1], *(step.at for step in steps[:1])]) - now)
+                time.sleep(min(left, GLANCE) if self._booting else left)
+                self._glance()
         self._look(end)
         if self._run.quiet:
             self._calm()
@@ -119,6 +127,7 @@ class Course:
                 for number in step.nodes:
                     self._lives[number] = self._lives.get(number, 0) + step.fresh
                     self._start(number)
+                    self._booting[number] = self._nodes[number]
             case "crash":
                 for number in step.nodes:
                     self._nodes.pop(number).kill()
@@ -130,6 +139,21 @@ class Course:
                 self._lab.cut(*(self._lab.nodes[number] for number in step.nodes))
             case "heal":
                 self._lab.heal()
+
+    def _all_ready(self) -> bool:
+        self._glance()
+        return not self._booting
+
+    def _glance(self) -> None:
+        """See who of those that were started under way is ready by now."""
+        for number, node in list(self._booting.items()):
+            if node is not self._nodes.get(number):
+                del self._booting[number]  # it is gone again
+                continue
+            with contextlib.suppress(Unreachable):
+                if node.status()["slot_seconds"] is not None:
+                    self._boots.append(time.monotonic() - node.started)
+                    del self._booting[number]
 
     def _start(self, number: int, *more: str) -> None:
         host = self._lab.nodes[number]
@@ -143,7 +167,9 @@ class Course:
         self._lab.heal()
         for node in self._nodes.values():
             self._swarm.wait("an answer", partial(_told, node, "pause"), LEAVE, [node])
-        time.sleep(max(0.0, self._run.seconds + self._run.quiet - self._time()))
+        if self._booting:  # who came last has as long as the others
+            self._swarm.wait("a trainer", self._all_ready, START, list(self._booting.values()))
+        time.sleep(self._run.quiet)
 
     def _look(self, moment: float) -> None:
         for number, node in self._nodes.items():
@@ -174,6 +200,7 @@ class Course:
         families = [pid for daemon in daemons for pid in (daemon, *processes.descendants(daemon))]
         self.costs = {
             "memory": float(sum(map(processes.peak, families))),
+            **({"boot": fmean(self._boots)} if self._boots else {}),
             "events": float(sum(state["driver"]["events"] for state in self.states)),
             "cpu_per_node": sum(map(processes.cpu_seconds, daemons)) / max(1, len(daemons)),
         }

@@ -12,6 +12,7 @@ at which each came. Who has found no connection yet takes no part.
 from __future__ import annotations
 
 import heapq
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ class Gossip:
         self._draw = network.agenda.stream("mesh")
         self._meshes: dict[Kind, Mesh] = {}
         self._seen: dict[Kind, int] = {}
+        self._phases: dict[int, float] = {}
+        """Of each node's heartbeat, in seconds."""
         self._joined = -1
         self._crowd: list[Member] = []
         self._hop = 0.0
@@ -123,17 +126,27 @@ class Gossip:
             heapq.heappush(coming, (arrival, self.copies, target, source))
 
     def _tell(self, message: _Message) -> None:
-        """Whom the mesh does not reach hears of a message from a neighbour outside it, within a second, and asks for
-        it: so two meshes, which a partition has left, are still one swarm."""
-        mesh, network = self._current_mesh(message.kind), self._network
+        """Whom the mesh does not reach hears of a message from the first neighbour outside it whose heartbeat comes,
+        and asks for it: so two meshes, which a partition has left, are still one swarm. All neighbours of that one
+        hear of it at once, and ask at once, also those whom the first answer would soon have reached."""
+        mesh, network, reached = self._current_mesh(message.kind), self._network, message.reached
         for place in network.online:
-            if place in message.reached or place in message.told:
+            if place in reached or place in message.told:
                 continue
-            for other in network.peers[place]:
-                if other in message.reached and other not in mesh[place]:
-                    message.told.add(place)
-                    network.agenda.at(message.reached[other] + self._draw.random(), self._ask, message, place, other)
-                    break
+            beats = [
+                (self._beat(other, reached[other]), other)
+                for other in network.peers[place]
+                if other in reached and other not in mesh[place]
+            ]
+            if beats:
+                message.told.add(place)
+                time, other = min(beats)
+                network.agenda.at(time, self._ask, message, place, other)
+
+    def _beat(self, place: int, time: float) -> float:
+        """When this one's next heartbeat is, one in a second."""
+        phase = self._phases.setdefault(place, self._draw.random())
+        return math.floor(time - phase) + 1.0 + phase
 
     def _ask(self, message: _Message, place: int, other: int) -> None:
         network = self._network

@@ -27,8 +27,8 @@ from netsim.sim.network import Network
 from netsim.sim.rounds import Rounds
 from netsim.sim.sharing import Shared
 
-BOOT = 2.5
-"""Seconds from the start of a daemon until its trainer has said hello."""
+_FIRST = 2.5
+"""Seconds that those take at most who are there from the start: a run begins when they are about to be ready."""
 _WRITING = 0.02
 """Seconds to write a snapshot."""
 _WAIT = 2.0
@@ -73,6 +73,7 @@ class World:
     tally: Tally
     topic: str
     tick: float
+    boot: float
     settings: Settings
 
 
@@ -137,7 +138,7 @@ class Node:
             events.Listening((f"/ip4/10.{self.place >> 16}.{self.place >> 8 & 255}.{self.place & 255}/tcp/4117",))
         )
         self.world.network.come(self)
-        self.agenda.after(BOOT, self._hello)
+        self.agenda.after(self.world.boot if self.agenda.now >= _FIRST else min(_FIRST, self.world.boot), self._hello)
         self._tick(self._ticking)
 
     def stop(self, *, announced: bool) -> None:

@@ -91,6 +91,7 @@ class Simulation:
             tally=Tally(),
             topic="netsim",
             tick=scenario.run.tick,
+            boot=scenario.run.boot,
             settings=_settings(scenario),
         )
         self._numbers = len(groups)

@@ -66,7 +66,7 @@ class Rig:
     def meet(self) -> None:
         """The trainer is ready, and another node is heard of."""
         ready = events.TrainerReady(genesis(), None, bytes(32), (), 0, Kept(snapshots=frozenset({genesis().weights})))
-        self.coordinator.handle(ready, NOW)
+        self.coordinator.handle(ready, NOW - 1)
         beat = Heartbeat(
             time=NOW + 5,
             state="training",

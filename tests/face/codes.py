@@ -24,6 +24,9 @@ NEEDS_CODE = (
 )
 """What users meet. The others, which strangers' bytes and peers cause, may have the code of their class."""
 
+_MAKERS = ("_error", "Refused", "_refuse")
+"""What makes errors and refusals beside the classes of errors."""
+
 _NOTICE = re.compile(r"^\[([a-z][a-z0-9-]*)\] ")
 
 
@@ -39,9 +42,9 @@ def called(node: ast.Call) -> str:
 
 
 def keywords(tree: ast.AST) -> Iterator[ast.keyword]:
-    """`code=...` of all errors that are made."""
+    """`code=...` of all errors that are made, and of refusals."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and (called(node).endswith("Error") or called(node) == "_error"):
+        if isinstance(node, ast.Call) and (called(node).endswith("Error") or called(node) in _MAKERS):
             yield from (keyword for keyword in node.keywords if keyword.arg == "code")
 
 

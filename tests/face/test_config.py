@@ -122,6 +122,8 @@ BAD = [
     ("seed", "1.5"),
     ("seed", True),
     ("rounds", "0"),
+    ("init", "no-such-file.safetensors"),
+    ("init", to_text(raw_cid(b"a leaf"))),
     ("start", "bafyreinonsense"),
     ("start", "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWNFmdG"),
     ("start", to_text(raw_cid(b"a leaf"))),

@@ -32,6 +32,7 @@ def run(name: str, loaded: Scenario, seed: int = 0) -> Result:
     return jobs.engine(job.engine)(name, loaded, seed)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", scenario.names())
 def test_the_small_version_comes_out_as_expected(name: str) -> None:
     result = run(name, scenario.load(name, small=True))

@@ -404,7 +404,7 @@ async def test_a_donor_that_stops_within_a_block_is_too_slow(
     enemy = await hostile(nursery, joiner, half)
     dropped = await take(joiner, [enemy, donor.network.peer_id], cids, grace=2.0, slowest=1e6)
     assert dropped in ({}, {enemy: Drop.SLOW})  # the other peer may have been quick enough to do it all
-    await until(lambda: not any(link._pieces for link in joiner.network._bitswap._links.values()))
+    await until(lambda: not any(link._deadlines for link in joiner.network._bitswap._links.values()))
     assert joiner.network.block_statistics().malformed == 0
 
 
@@ -460,7 +460,47 @@ async def test_a_flood_of_wants_is_slowed_down_and_friends_are_served(nursery: t
     assert victim.network.block_statistics().refused_wants >= 2 * (4000 - 1024)
 
 
-async def test_more_than_four_streams_are_refused(nursery: trio.Nursery) -> None:
+async def test_a_donor_may_send_each_block_on_a_stream_of_its_own(nursery: trio.Nursery) -> None:
+    """Kubo does, eight at once."""
+    blocks, cids = filled(40)
+    joiner = await start(nursery, "joiner")
+    enemy = await attacker(nursery, joiner)
+
+    async def send(wants: list[wire.Entry]) -> None:
+        for entry in wants:
+            stream = await enemy.stream(joiner, PROTOCOL)
+            await say(stream, *wire.block_parts(entry.cid, blocks.held[entry.cid[4:]], PROTOCOL))
+            await stream.close()
+
+    async def listen(stream: Any) -> None:
+        while True:
+            raw = await read_varint_prefixed_bytes_limited(stream, wire.MAX_MESSAGE)
+            wants = [entry for entry in wire.parse(raw).wants if not entry.cancel]
+            for worker in range(8):
+                nursery.start_soon(send, wants[worker::8])
+
+    enemy.host.streams.set_stream_handler(PROTOCOL, listen)  # type: ignore[arg-type]
+    assert await take(joiner, [str(enemy.host.swarm.get_peer_id())], cids) == {}
+    assert joiner.dropped.get("too-many-streams", 0) == 0
+
+
+async def test_few_messages_of_a_peer_are_in_memory_at_once(nursery: trio.Nursery) -> None:
+    victim = await start(nursery, "victim")
+    enemy = await attacker(nursery, victim)
+    streams = [await enemy.stream(victim, PROTOCOL) for _ in range(link.MAX_READ + 3)]
+    wants = [wire.Entry(cid, dont_have=True) for cid in filled(1000, size=8)[1]]
+    message = b"".join(wire.framed([wire.wantlist(wants)]))
+    for stream in streams:
+        await stream.write(message[:-1])
+    [known] = victim.network._bitswap._links.values()
+    await until(lambda: known.room.statistics().tasks_waiting == 3)
+    for stream in streams:
+        await stream.write(message[-1:])
+    await until(lambda: victim.network.block_statistics().wants == 1000 * len(streams))
+    assert known.room.value == link.MAX_READ
+
+
+async def test_too_many_streams_are_refused(nursery: trio.Nursery) -> None:
     victim = await start(nursery, "victim")
     enemy = await attacker(nursery, victim)
     for _ in range(engine.MAX_INBOUND + 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from random import Random
 from time import process_time
 from typing import Any
@@ -19,6 +20,7 @@ from learnae.errors import NetworkError, WireError
 from learnaed.network.bitswap import Bitswap, Session, wire
 from learnaed.network.bitswap.inlet import Inlet
 from learnaed.network.bitswap.ledger import MAX_WANTS, Ledger
+from learnaed.network.bitswap.pieces import Pieces
 from learnaed.network.bitswap.schedule import (
     FIRST_WINDOW,
     FORGET_ABSENCE,
@@ -519,7 +521,7 @@ class Connection:
         self.released = 0
 
     def arrive(self, data: bytes) -> None:
-        self.stream_buffers[1] += data
+        self.stream_buffers[1].extend(data)
         self.stream_events[1].set()
 
     async def _auto_tune_and_send_window_update(self, *, bytes_read: int) -> None:
@@ -641,3 +643,33 @@ def test_a_flood_is_delayed_in_proportion() -> None:
     assert limiter.delay("a", 5, 0.0) == pytest.approx(0.5)
     assert limiter.delay("b", 5, 0.0) == 0.0
     assert limiter.delay("a", 5, 1.0) == 0.0
+
+
+@given(
+    st.lists(st.one_of(st.binary(max_size=9), st.integers(1, 3 * 4096).map(lambda n: Random(n).randbytes(n)))),
+    st.data(),
+)
+def test_pieces_give_the_bytes_that_came_in_order(came: list[bytes], data: st.DataObject) -> None:
+    pieces, expected = Pieces(), b""
+    for piece in came:
+        pieces.extend(piece)
+        expected += piece
+        size = data.draw(st.integers(0, 5000))
+        assert (len(pieces), pieces[:size], bytes(pieces)) == (len(expected), expected[:size], expected)
+        assert pieces.take(size) == expected[:size]
+        expected = expected[size:]
+        if data.draw(st.booleans()):
+            del pieces[:3]
+            expected = expected[3:]
+    assert pieces[:] == expected
+    pieces.clear()
+    assert (len(pieces), pieces.take(1)) == (0, b"")
+
+
+def test_pieces_of_a_byte_each_cost_about_a_byte_each() -> None:
+    tracemalloc.start()
+    try:
+        pieces = Pieces(bytes([n & 255]) + b"x" for n in range(100_000))
+        assert tracemalloc.get_traced_memory()[0] < 1.3 * len(pieces)
+    finally:
+        tracemalloc.stop()

@@ -1,7 +1,8 @@
-"""`learnaed run --from CID`: makes a cut the point from which this node's ledger goes on; called by `app`."""
+"""What is fetched before training starts, for `learnaed run --from CID` and `--init CID`; called by `app`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -30,7 +31,7 @@ async def start_from(text: str, finder: Finder, archive: Archive, store: Store, 
         StoreError: there is no room for it.
     """
     # No pin of the user's: it goes when the swarm, or this node in it, has gone on.
-    data = await _find(text, finder, archive)
+    data = await _find(text, finder, archive.settled)
     manifest = Manifest.decode(data)
     driver.starts_from(manifest)
     kept = await trio.to_thread.run_sync(store.kept, manifest.swarm)
@@ -44,11 +45,23 @@ async def start_from(text: str, finder: Finder, archive: Archive, store: Store, 
     log.info("starting from a cut", cut=text, updates=manifest.updates, bytes=manifest.size)
 
 
-async def _find(text: str, finder: Finder, archive: Archive) -> bytes:
+async def fetch_initial(text: str, finder: Finder, archive: Archive) -> None:
+    """Fetch the cut whose weights a swarm begins with, and pin it: each start needs it again.
+
+    Raises:
+        WireError: it is no cut.
+        NetworkError: nobody has it, for half a minute.
+        StoreError: there is no room for it.
+    """
+    await _find(text, finder, archive.pin)
+    log.info("the swarm begins with the weights of a cut", cut=text)
+
+
+async def _find(text: str, finder: Finder, keep: Callable[[bytes], object]) -> bytes:
     for pause in _PAUSES:
         try:
-            return await finder.cut(text, archive.settled)
+            return await finder.cut(text, keep)
         except NetworkError as error:
-            log.info("the cut to start from is not here yet", why=error)
+            log.info("the cut is not here yet", why=error)
             await trio.sleep(pause)
-    return await finder.cut(text, archive.settled)
+    return await finder.cut(text, keep)

@@ -149,7 +149,7 @@ class Attached(Trainer):
 
     def restart(self, why: str) -> None:
         """Tell the script to end."""
-        self._refuse(why, "trainer-ended")
+        self._refuse(why, code="trainer-ended")
 
     def statistics(self) -> TrainerStatistics:
         """Figures for the status endpoint; while there is no script, the state is "starting"."""
@@ -219,7 +219,7 @@ class Attached(Trainer):
                 )
             else:
                 return script
-        await stream.send_all(protocol.to_frame(protocol.Refused(why, "trainer-refused")))
+        await stream.send_all(protocol.to_frame(protocol.Refused(why, code="trainer-refused")))
         return None
 
     async def _spawn(self) -> Script:

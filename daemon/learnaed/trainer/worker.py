@@ -45,13 +45,17 @@ class Worker:
         self.restraint = Restraint(self._warn)
         self.restraint.apply(setup.limits)
         # torch is imported here, after the pipe is up: it takes seconds.
+        from learnae.initial import read_weights
         from learnae.learner import Learner
         from learnae.task import Shard, load_task
 
         self._blocks = Blocks(Path(setup.blocks))
         task = load_task(setup.task, Path(setup.data) if setup.data else None)
         shard = Shard.parse(setup.shard, alpha=setup.skew)
-        self._learner = Learner(task, shard, seed=setup.seed)
+        initial = read_weights(setup.init, self._blocks) if setup.init is not None else None
+        self._learner = Learner(task, shard, seed=setup.seed, initial=initial)
+        if self._learner.fresh:
+            self._warn(f"{setup.init} has no {', '.join(self._learner.fresh)}: the task's own weights are taken there")
         self._genesis = Genesis(
             self._learner.layout,
             self._learner.exponents,
@@ -67,7 +71,7 @@ class Worker:
         except LearnerError as error:
             self._warn(f"{error}; the file was moved aside")
             set_aside(self._path)
-            self._learner = Learner(task, shard, seed=setup.seed)
+            self._learner = Learner(task, shard, seed=setup.seed, initial=initial)
             self._books = Books()
         self._updates = Updates(self._learner, self._books, setup.author, self._blocks, pipe.send)
         self._slot_seconds = self._genesis.slot_seconds

@@ -74,6 +74,12 @@ def test_a_refusal_that_never_came_up_counts_as_none() -> None:
     assert str(verdict) == "refused.late is 0, but at least 1 is expected"
 
 
+def test_what_cannot_be_seen_of_real_daemons_is_not_expected_of_them() -> None:
+    result = expecting(Expectation(what="staleness", at_most=0.1), staleness=math.nan)
+    assert len(expect.missed(result)) == 1
+    assert expect.verdicts(replace(result, kind="real")) == []
+
+
 # Tables
 
 

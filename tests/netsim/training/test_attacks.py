@@ -76,10 +76,11 @@ def test_vectors_point_where_they_shall() -> None:
     learner = swarm()[0][0]
     mean = np.mean([vectors.dense(learner.replica, one.payload) for one in heard()], axis=0)
     weights = learner.replica.read()
-    assert cosine(effect(attacked("ipm")), mean) < -0.9
-    assert cosine(effect(attacked("adaptive")), mean) < -0.9
-    assert cosine(effect(attacked("sybil")), weights) < -0.3
-    assert cosine(effect(attacked("reversed")), weights) < -0.3
+    for name, pushed in (("ipm", mean), ("adaptive", mean), ("sybil", weights), ("reversed", weights)):
+        sent = effect(attacked(name))
+        kept = sent != 0  # the largest entries alone, as in every update
+        assert cosine(sent[kept], pushed[kept]) < -0.9
+        assert cosine(sent, pushed) < -0.2
     assert abs(cosine(effect(attacked("noise")), mean)) < 0.2
 
 

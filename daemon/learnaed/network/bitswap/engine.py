@@ -35,8 +35,8 @@ BATCH: Final = 1024 * 1024
 """Bytes of messages written at once: larger fills the frames below better, smaller lets our own wants pass earlier."""
 OUTGOING: Final = 16 * 1024 * 1024
 """Bytes of messages being written, all peers together; each has at least one block."""
-MAX_INBOUND: Final = 4
-"""Streams that a peer may have open to us. Others use one."""
+MAX_INBOUND: Final = 32
+"""Streams that a peer may have open to us. Kubo opens one for each message and writes eight at once."""
 WANTS_PER_SECOND: Final = 2000.0
 """Entries and messages taken in from one peer, on average; whoever sends more is read more slowly."""
 ENTRY_COST: Final = 64
@@ -207,8 +207,12 @@ class Bitswap:
         try:
             with trio.CancelScope() as scope:
                 inlet = Inlet(stream)
-                while (message := await link.read(inlet, progress, scope.cancel)) is not None:
-                    self._take_in(link, message)
+                while (head := await link.head(inlet)) is not None:
+                    async with link.room:
+                        message = await link.read(inlet, head, progress, scope.cancel)
+                        if message is None:
+                            break
+                        self._take_in(link, message)
                     delay = self._limiter.delay(link.peer, _cost(message), trio.current_time())
                     if delay:
                         self._counters.dropped["want-flood"] += 1
@@ -300,16 +304,16 @@ class Bitswap:
             link.writing = False
 
     async def _write_one(self, link: Link) -> None:
-        body = b""
+        parts: list[bytes] = []
         while True:
             try:
                 stream = link.stream or await self._open(link)
-                body = body or await self._compose(link)
-                if len(body) > SMALL:
+                parts = parts or await self._compose(link)
+                if sum(map(len, parts)) > SMALL:
                     async with self._throttles.upload.transfer():
-                        await link.write(stream, body)
-                elif body:
-                    await link.write(stream, body)
+                        await link.write(stream, parts)
+                elif parts:
+                    await link.write(stream, parts)
                 return
             except (BaseLibp2pError, OSError, NetworkError) as error:
                 if not self._is_there(link):
@@ -369,14 +373,14 @@ class Bitswap:
                 link.renew(outstanding)
                 self._poke(link)
 
-    async def _compose(self, link: Link) -> bytes:
-        """The next messages: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
+    async def _compose(self, link: Link) -> list[bytes]:
+        """The next messages, in parts: what we want, then answers up to `BATCH` bytes or our share of `OUTGOING`."""
         busy = sum(other.writing for other in self._links.values())
         room = min(BATCH, OUTGOING // max(1, busy))
         messages, parts, size = [], [link.own_wants()], 0
         if self._throttles.upload.rate is not None:
             if parts[0]:
-                return b"".join(wire.framed(parts))  # What we want does not wait with what others want.
+                return wire.framed(parts)  # What we want does not wait with what others want.
             room = min(room, MESSAGE)
         while room > 0 and (entry := link.ledger.next_due()) is not None:
             answer = await self._answer(link, entry)
@@ -393,7 +397,7 @@ class Bitswap:
                 parts, size = [], 0
         if any(parts):
             messages += wire.framed(parts)
-        return b"".join(messages)
+        return messages
 
     async def _answer(self, link: Link, entry: wire.Entry) -> tuple[bytes, ...] | None:
         """What to say to a want: a block (two parts), a presence (one), or nothing."""

@@ -1,16 +1,18 @@
 """Reads a libp2p stream in few wake-ups and few copies; used by `link`.
 
-libp2p wakes a reader for every frame, through five layers with a lock each, and copies what it gives twice. A block is
-of no use before all of it is there. So its reader sleeps until then, and takes it at once, out of Yamux's own buffer.
+libp2p wakes a reader for every frame, through five layers with a lock each, and copies what it gives thrice. A block is
+of no use before all of it is there. So its reader sleeps until then, and takes it at once, out of a buffer that it lent
+to Yamux.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import trio
 from libp2p.network.stream.exceptions import StreamEOF
 
+from learnaed.network.bitswap.pieces import Pieces
 from learnaed.network.host import socket_of
 
 
@@ -22,6 +24,9 @@ class Inlet:
         self._muxed = stream.muxed_stream
         self._connection = stream.muxed_stream.conn
         self._enough: _Enough | None = None
+        buffers, number = self._connection.stream_buffers, self._muxed.stream_id
+        if number in buffers:
+            buffers[number] = Pieces([bytes(buffers[number])])
 
     @property
     def waiting(self) -> int:
@@ -42,7 +47,7 @@ class Inlet:
 
     def peek(self, size: int) -> bytes:
         """The first bytes of those that are there."""
-        return bytes(self._buffer[:size])
+        return self._buffer[:size]
 
     async def wait(self, size: int) -> None:
         """Wait for so many bytes, or half a window, which is all that a peer can send until some are taken; for less
@@ -79,21 +84,22 @@ class Inlet:
         Raises:
             BaseLibp2pError: the stream or the connection broke.
         """
-        buffer = self._buffer
-        if not buffer or self.over:
+        if not self._buffer or self.over:
             try:
                 return bytes(await self._stream.read(size))
             except StreamEOF:
                 return b""
-        with memoryview(buffer) as view:
-            data = bytes(view[:size])
-        del buffer[:size]
+        data = self._buffer.take(size)
         await self._muxed._auto_tune_and_send_window_update(bytes_read=len(data))
         return data
 
     @property
-    def _buffer(self) -> bytearray:
-        return self._connection.stream_buffers.get(self._muxed.stream_id) or bytearray()
+    def _buffer(self) -> Pieces:
+        buffer: Pieces = self._connection.stream_buffers.get(self._muxed.stream_id, _NOTHING)
+        return buffer
+
+
+_NOTHING: Final = Pieces()
 
 
 class _Enough:

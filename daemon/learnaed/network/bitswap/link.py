@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import trio
 from learnae.errors import WireError
 from learnaed.network.bitswap.inlet import Inlet
 from learnaed.network.bitswap.ledger import Ledger
+from learnaed.network.bitswap.pieces import Pieces
 from learnaed.network.bitswap.schedule import Orders
 from learnaed.network.bitswap.wire import MAX_MESSAGE, Entry, Message, lone_block, parse, wantlist
 from learnaed.network.framing import MIN_RATE
@@ -22,6 +23,8 @@ MAX_UNASKED: Final = 256 * 1024
 """Largest message from a peer that was asked for nothing: 4000 wants."""
 MAX_ENTRIES: Final = 512
 """Most of our own wants in one message."""
+MAX_READ: Final = 4
+"""Messages of a peer that are read at once; others wait in the buffer of their connection, which is bounded."""
 MAX_REMEMBERED: Final = 8192
 """Blocks that a peer was asked for and may still send, after a cancellation for instance."""
 STALL: Final = 10.0
@@ -46,12 +49,14 @@ class Link:
         self.writing = False
         self.failures = 0
         self.inbound = 0
+        self.room = trio.Semaphore(MAX_READ)
+        """For those of its messages that are in memory."""
         self.unwanted_bytes = 0
         self._own: dict[bytes, Entry] = {}
         self._full = False
         self._priority = _TOP_PRIORITY
         self._reading: set[Inlet] = set()
-        self._pieces: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._deadlines: dict[object, tuple[float, Callable[[], None]]] = {}
 
     @contextmanager
     def task(self) -> Iterator[None]:
@@ -116,14 +121,12 @@ class Link:
 
     # --- streams
 
-    async def read(self, inlet: Inlet, progress: Callable[[int], None], abandon: Callable[[], None]) -> Message | None:
-        """The next message of a stream, of at most `MAX_MESSAGE` bytes, or None at its end, even if it cuts one off:
-        a peer that is killed ends its streams so.
-
-        `abandon` is called from elsewhere if the bytes of a message stop coming.
+    async def head(self, inlet: Inlet) -> tuple[int, int] | None:
+        """Wait for the next message of a stream: its size and where it begins. None at the end, even if it cuts one
+        off: a peer that is killed ends its streams so.
 
         Raises:
-            WireError: the message is too large, or none.
+            WireError: it does not begin with a size.
             BaseLibp2pError: the stream or the connection broke.
         """
         while (head := _length(inlet.peek(_HEAD))) is None:
@@ -133,7 +136,19 @@ class Link:
                 break
         if head is None:
             await inlet.take(_HEAD)  # raises what there is to raise
-            return None
+        return head
+
+    async def read(
+        self, inlet: Inlet, head: tuple[int, int], progress: Callable[[int], None], abandon: Callable[[], None]
+    ) -> Message | None:
+        """The message of this head, of at most `MAX_MESSAGE` bytes, or None if the stream ends within it.
+
+        `abandon` is called from elsewhere if the bytes of a message stop coming.
+
+        Raises:
+            WireError: the message is too large, or none.
+            BaseLibp2pError: the stream or the connection broke.
+        """
         size, start = head
         if size > (MAX_MESSAGE if self.asked else MAX_UNASKED):
             raise WireError(f"a Bitswap message of {size} bytes")
@@ -147,7 +162,7 @@ class Link:
             body = await self._body(inlet, start + size - begin, progress, abandon)
         finally:
             self._reading.discard(inlet)
-            self._pieces.pop(abandon, None)
+            self._deadlines.pop(abandon, None)
         if body is None:
             return None
         return Message(blocks=[(lone[0], body)]) if lone else parse(body)
@@ -158,12 +173,12 @@ class Link:
         chunks: list[bytes] = []
         left, began = size, trio.current_time()
         while left:
-            self._pieces.pop(abandon, None)
+            self._deadlines.pop(abandon, None)
             waiting = trio.current_time()
             limited = await inlet.settle()
             now = trio.current_time()
             began += now - waiting
-            self._pieces[abandon] = min(now + STALL, began + STALL + size / MIN_RATE), abandon
+            self._deadlines[abandon] = min(now + STALL, began + STALL + size / MIN_RATE), abandon
             await inlet.wait(1 if limited else left)
             chunk = await inlet.take(left)
             if not chunk:
@@ -173,28 +188,27 @@ class Link:
             left -= len(chunk)
         return b"".join(chunks)  # of one alone it makes no copy
 
-    async def write(self, stream: Any, body: bytes) -> None:
+    async def write(self, stream: Any, parts: Sequence[bytes]) -> None:
         """Write framed messages. A peer that takes nothing for `STALL` seconds is disconnected."""
         socket = socket_of(stream.muxed_conn)
-        view = memoryview(body)
-        bulk = len(view) > SMALL
+        pieces = Pieces(parts)
+        bulk = len(pieces) > SMALL
         try:
-            while view:
-                self._pieces.pop(self.write, None)
-                size = await socket.turn(min(FRAME, len(view))) if bulk else len(view)
-                self._pieces[self.write] = trio.current_time() + STALL, socket.abort
-                await stream.write(view[:size])
-                view = view[size:]
+            while pieces:
+                self._deadlines.pop(self.write, None)
+                size = await socket.turn(min(FRAME, len(pieces))) if bulk else len(pieces)
+                self._deadlines[self.write] = trio.current_time() + STALL, socket.abort
+                await stream.write(pieces.take(size))
         finally:
-            self._pieces.pop(self.write, None)
+            self._deadlines.pop(self.write, None)
 
     def expire(self, now: float) -> None:
         """Take what has come of messages, and act on those that do not move; called about once a second."""
         for inlet in self._reading:
             inlet.poke()
-        for piece, (latest, act) in list(self._pieces.items()):
+        for key, (latest, act) in list(self._deadlines.items()):
             if now >= latest:
-                del self._pieces[piece]
+                del self._deadlines[key]
                 act()
 
 

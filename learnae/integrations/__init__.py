@@ -1,0 +1,1 @@
+"""Callbacks for frameworks that own the training loop: each is an extra, and calls `learnae.join` and `Swarm.step`."""
