@@ -118,13 +118,13 @@ def exponent(costs: Sequence[Cost], figure: str) -> float:
 
 
 def crossing(costs: Sequence[Cost], figure: str, budget: float) -> float:
-    """The N at which a figure reaches the budget: between two runs, or beyond the last by its power of N there."""
+    """The N at which a figure reaches the budget: between two runs, or beyond the last on the straight line there."""
     points = [(cost.nodes, float(getattr(cost, figure))) for cost in costs]
     for (n, cost), (m, more) in pairwise(points):
         if more >= budget > 0:
             return n * math.pow(m / n, math.log(max(budget / cost, 1.0)) / math.log(more / cost))
-    n, cost = points[-1]
-    return n * math.pow(budget / cost, 1.0 / exponent(costs, figure))
+    (n, cost), (m, more) = points[-2:]
+    return m + (m - n) * (budget - more) / (more - cost) if more > cost else math.inf
 
 
 def plot(costs: Sequence[Cost], path: Path) -> list[Path]:
@@ -132,8 +132,8 @@ def plot(costs: Sequence[Cost], path: Path) -> list[Path]:
     from netsim import plots
 
     panels = (
-        ("MB of a node in an hour", [cost.size / 1e6 for cost in costs], BYTES / 1e6),
-        ("processor s of a node in an hour", [cost.processor for cost in costs], PROCESSOR),
+        ("MB/h of a node", [cost.size / 1e6 for cost in costs], BYTES / 1e6),
+        ("processor s/h of a node", [cost.processor for cost in costs], PROCESSOR),
         (f"minutes to a loss of {BOUND}", [cost.arrived for cost in costs], None),
     )
     x = [cost.nodes for cost in costs]
@@ -147,11 +147,9 @@ def plot(costs: Sequence[Cost], path: Path) -> list[Path]:
             axes.minorticks_off()
             axes.set(xlabel="nodes", ylabel=words)
             if budget is not None:
-                axes.set_yscale("log")
                 axes.axhline(budget, color=plots.INK, linestyle=":", linewidth=1.2)
                 axes.annotate("budget", (x[0], budget), xytext=(0, 3), textcoords="offset points", fontsize=8)
-            else:
-                axes.set_ylim(bottom=0.0)
+            axes.set_ylim(bottom=0.0)
         return plots.save(figure, path)
 
 

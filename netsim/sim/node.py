@@ -42,7 +42,9 @@ _EARLY = ("starting", "joining")
 _SAMPLE = 16
 """Every so many events, or inboxes, the time that the coordinator takes is measured, which takes some itself."""
 _MARGIN = 4096
+"""Bytes that an answer leaves free below the largest one."""
 _SMALL = 64
+"""Bytes of a message without contents worth counting."""
 _CHANGED = 0.02
 """Part by which a rate must change to be told."""
 

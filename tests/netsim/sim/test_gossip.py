@@ -29,7 +29,7 @@ def test_everybody_hears_everything_once_and_the_author_nothing_of_its_own(count
         assert sorted(person.letters()) == wanted
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(2, 40), st.floats(0, 0.15), st.integers(2, 6), st.integers(0, 99))
 def test_bytes_that_come_are_those_that_were_sent_less_what_was_lost(
     count: int, loss: float, degree: int, seed: int

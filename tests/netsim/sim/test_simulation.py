@@ -28,7 +28,7 @@ def home(count: int, **more: Any) -> tuple[Nodes, ...]:
     return (Nodes(count=count, link=Link(latency=0.02, jitter=0.005), speed=20.0, **more),)
 
 
-CHURN = Uptime(kind="exponential", mean=40.0, away=5.0, goodbye=0.5, replaced=0.5)
+CHURN = Uptime(kind="exponential", mean=20.0, away=3.0, goodbye=0.5, replaced=0.5)
 STORMY = bowl(
     (
         Nodes(
@@ -36,7 +36,9 @@ STORMY = bowl(
         ),
         *home(2, uptime=CHURN),
     ),
-    happenings=(Happening(at=20.0, what="partition", part=0.4), Happening(at=35.0, what="heal")),
+    seconds=30.0,
+    quiet=20.0,
+    happenings=(Happening(at=10.0, what="partition", part=0.4), Happening(at=18.0, what="heal")),
 )
 
 
@@ -63,26 +65,20 @@ class Nobody:
         pass
 
 
-def test_the_same_seed_gives_the_same_digest_and_another_one_another() -> None:
-    assert simulate("test", STORMY, 0).digest == run(STORMY).digest
-    assert simulate("another name", STORMY, 0).digest == run(STORMY).digest
+def test_the_same_seed_gives_the_same_digest_and_another_one_another_and_watching_changes_nothing() -> None:
+    told: list[float] = []
+    again = simulate("another name", STORMY, 0, lambda part, _: told.append(part))
+    assert again.digest == run(STORMY).digest
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1.0)
     assert run(STORMY, 1).digest != run(STORMY).digest
     assert run(STORMY, 1).looks != run(STORMY).looks
 
 
 def test_the_digest_does_not_depend_on_the_process_or_on_how_python_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHASHSEED", "7")
-    wanted = [jobs.Job("test", STORMY, seed) for seed in (0, 1)]
-    found = jobs.run(wanted, 2, Nobody())
-    assert [result.digest for result in found] == [run(STORMY, 0).digest, run(STORMY, 1).digest]
-
-
-def test_watching_changes_nothing() -> None:
-    told: list[float] = []
-    watched = simulate("test", STORMY, 0, lambda part, _: told.append(part))
-    assert watched.digest == run(STORMY).digest
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1.0)
+    [elsewhere] = jobs.run([jobs.Job("test", STORMY, 1)], 1, Nobody())
+    assert elsewhere.digest == run(STORMY, 1).digest
 
 
 def test_in_the_end_all_who_are_there_are_equal_to_the_bit() -> None:
@@ -91,7 +87,7 @@ def test_in_the_end_all_who_are_there_are_equal_to_the_bit() -> None:
         assert summary["identical"] == 1.0
         assert summary["consensus"] == 0.0
         assert summary["live"] >= 6
-        assert summary["updates"] > 50
+        assert summary["updates"] > 40
 
 
 def test_who_are_not_equal_are_not_called_so() -> None:
@@ -179,7 +175,7 @@ def test_a_node_that_is_replaced_has_another_key_and_nothing_on_its_disk() -> No
 
 def test_nobody_receives_more_than_is_sent_and_nobody_sends_more_than_its_line_carries() -> None:
     up = 20_000.0
-    narrow = bowl((Nodes(count=8, link=Link(up=up, down=4 * up, loss=0.05), speed=20.0),))
+    narrow = bowl((Nodes(count=8, link=Link(up=up, down=4 * up, loss=0.05), speed=20.0),), 30.0, 0.0)
     looks = run(narrow).looks
     for before, after in pairwise(looks):
         assert before.sent <= after.sent
@@ -190,9 +186,9 @@ def test_nobody_receives_more_than_is_sent_and_nobody_sends_more_than_its_line_c
 
 
 def test_whom_repair_helps_everybody_has_everything_though_much_is_lost() -> None:
-    lossy = bowl((Nodes(count=10, link=Link(loss=0.15), speed=20.0),), seconds=40.0)
+    lossy = bowl((Nodes(count=10, link=Link(loss=0.15), speed=20.0),), seconds=24.0)
     assert run(lossy).summary["identical"] == 1.0
-    assert run(lossy).summary["updates"] == run(bowl(home(10), seconds=40.0)).summary["updates"]
+    assert run(lossy).summary["updates"] == run(bowl(home(10), seconds=24.0)).summary["updates"]
 
 
 def test_more_neighbours_cost_more_bytes_and_change_nothing_else() -> None:
@@ -204,9 +200,9 @@ def test_more_neighbours_cost_more_bytes_and_change_nothing_else() -> None:
 
 
 def test_both_ways_of_reckoning_gossip_give_the_same_swarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    each = run(bowl(home(12), seconds=30.0)).summary
+    each = run(bowl(home(9), seconds=20.0, quiet=15.0)).summary
     monkeypatch.setattr(gossip, "EXACT", 6)
-    mean = simulate("test", bowl(home(12), seconds=30.0), 0).summary
+    mean = simulate("test", bowl(home(9), seconds=20.0, quiet=15.0), 0).summary
     assert mean["identical"] == each["identical"] == 1.0
     assert mean["updates"] == each["updates"]
     assert mean["bytes"] == pytest.approx(each["bytes"], rel=0.3)
