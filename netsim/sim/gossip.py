@@ -6,7 +6,7 @@ node, its `degree` neighbours, the neighbours of these and so on in steps of equ
 the membership has changed: what a random mesh does on average. Copies and their bytes are counted as in the small one,
 queues and the differences between lines are left out, and a node misses a message if all its copies are lost. It looks
 at what has come when something else happens to it, at its next tick at the latest, message by message as of the moment
-at which each came.
+at which each came. Who has found no connection yet takes no part.
 """
 
 from __future__ import annotations

@@ -114,7 +114,8 @@ class Line:
     def receive(self, now: float, size: int, rate: float = 0.0) -> float:
         """Take so many bytes from the downlink, the last of which gets there now; when they have all come.
 
-        They come at this rate, or at that of the downlink if it is less: the first of them was there that much sooner.
+        They come as fast as the sender's line lets them (`rate`); through a wider downlink as late as that one can
+        carry them, so that others may use it before.
         """
         self.received += size
         first = now - size / max(rate, self.link.down)

@@ -108,11 +108,12 @@ def test_the_whole_tutorial(pc: MakePc) -> None:
         chart(one, alone)
         for node in (one, two):
             assert node.trainer["accuracy_averaged"] > alone.trainer["accuracy_averaged"] + 0.1
-        do(one.home, *command("export spirals.safetensors --profile default"))
         for node in (one, two, alone):
             do(node.home, *command("finish --all"))
         for node in (one, two, alone):
             node.end()
+    do(one.home, *command("--profile default --task spirals.py:Spirals"))
+    assert (one.home.parent / "spirals.safetensors").stat().st_size > 4 * 4612
     assert one.summary["trainer"]["digest"] == two.summary["trainer"]["digest"] != ""
 
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final
 
 import trio
@@ -44,8 +43,6 @@ ENTRY_COST: Final = 64
 """Bytes that an unwanted block counts beside its own: empty ones are work, too."""
 MAX_UNWANTED: Final = 8 * 1024 * 1024
 """Bytes that nobody had asked for by which a peer loses its connection."""
-HASHED_ASIDE: Final = 128 * 1024
-"""Bytes of blocks in one message from which on a thread hashes them: fewer take less time than to call it."""
 ATTEMPTS: Final = 3
 OPEN_SECONDS: Final = 10.0
 WATCH_SECONDS: Final = 0.5
@@ -81,7 +78,6 @@ class Bitswap:
         self._sessions: dict[Session, None] = {}
         self._host: Host | None = None
         self._nursery: trio.Nursery | None = None
-        self._hashing = trio.CapacityLimiter(1)
         self._limiter = RateLimiter(WANTS_PER_SECOND, burst_seconds=5.0)
 
     def serve(self, source: BlockSource) -> None:
@@ -216,7 +212,7 @@ class Bitswap:
                         message = await link.read(inlet, head, progress, scope.cancel)
                         if message is None:
                             break
-                        self._take_in(link, message, await self._hash(message.blocks))
+                        self._take_in(link, message)
                     delay = self._limiter.delay(link.peer, _cost(message), trio.current_time())
                     if delay:
                         self._counters.dropped["want-flood"] += 1
@@ -227,15 +223,7 @@ class Bitswap:
             self._counts.malformed += 1
             self._expel(link.peer, Drop.GARBAGE, f"malformed Bitswap: {error}")
 
-    async def _hash(self, blocks: list[tuple[bytes, bytes | memoryview]]) -> list[bytes | None]:
-        """Their SHA-256, for which `hashlib` needs no interpreter: so that of many bytes is taken in a thread, of which
-        there is one, however many peers send."""
-        work = partial(wire.hash_blocks, blocks)
-        if sum(len(data) for _, data in blocks) < HASHED_ASIDE:
-            return work()
-        return await trio.to_thread.run_sync(work, limiter=self._hashing)
-
-    def _take_in(self, link: Link, message: wire.Message, digests: list[bytes | None]) -> None:
+    def _take_in(self, link: Link, message: wire.Message) -> None:
         now = trio.current_time()
         link.failures = 0
         if message.wants or message.full:
@@ -246,8 +234,8 @@ class Bitswap:
             self._poke(link)
         if not message.blocks and not message.presences:
             return
-        for (_, data), digest in zip(message.blocks, digests, strict=True):
-            self._take_block(link, digest, data, now)
+        for prefix, data in message.blocks:
+            self._take_block(link, wire.hash_block(prefix, data), data, now)
         for cid, has in message.presences:
             digest = wire.digest_of(cid)
             if not has and digest is not None:

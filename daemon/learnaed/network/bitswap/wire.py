@@ -64,11 +64,6 @@ def hash_block(prefix: bytes, data: bytes | memoryview) -> bytes | None:
     return hashlib.sha256(data).digest()
 
 
-def hash_blocks(blocks: Iterable[tuple[bytes, bytes | memoryview]]) -> list[bytes | None]:
-    """`hash_block` of each."""
-    return [hash_block(prefix, data) for prefix, data in blocks]
-
-
 # --- reading
 
 
