@@ -37,10 +37,9 @@ _CODEC: Final = CodecSettings()
 TASK: Final = f"{Path(__file__).with_name('pictures.py')}:SmallFashion"
 RUNS: Final[tuple[tuple[Engine, int, float], ...]] = (
     ("fedavg", 50, _CODEC.density),
-    ("fedavg", 10, _CODEC.density),
     ("ledger", 10, 0.005),
     ("ledger", 10, 0.002),
-    ("ledger", 5, 0.01),
+    ("ledger", 10, 0.0015),
 )
 """Engine, rounds, density of updates, which baselines have none of."""
 FRUGAL: Final = 20
@@ -223,6 +222,7 @@ def draw(courses: dict[str, Course]) -> None:
                 **style,
             )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set(
             title="Accuracy for traffic, 100 nodes", xlabel="sent and received by a node, MB", ylabel="accuracy, %"
         )
