@@ -75,7 +75,9 @@ class Pace:
 
     def note(self, exchange_seconds: float) -> None:
         """A round is over whose exchange took this long."""
-        self._exchange += _NEWEST * (exchange_seconds - self._exchange)
+        # Beyond what the longest round has room for, more is no reason for anything: a full disk was waited for, say.
+        most = MOST_SLOTS * self._slot_seconds / (1.0 + _TRAINING_PER_EXCHANGE)
+        self._exchange += _NEWEST * (min(exchange_seconds, most) - self._exchange)
         needed = (1.0 + _TRAINING_PER_EXCHANGE) * self._exchange / self._slot_seconds
         if needed > self.slots or needed < _SLACK * (self.slots - 1):
             self.slots = min(max(math.ceil(needed), 1), MOST_SLOTS)

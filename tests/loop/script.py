@@ -13,7 +13,7 @@ import learnae
 from learnae.model import gather
 
 torch.set_num_threads(1)
-home, seed, until, *peers = sys.argv[1:]
+home, seed, until, port, *peers = sys.argv[1:]
 torch.manual_seed(int(seed))
 model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -31,7 +31,7 @@ with learnae.join(
     slot_seconds=0.5,
     round_steps=10,
     home=home,
-    listen=("/ip4/127.0.0.1/tcp/0",),
+    listen=(f"/ip4/127.0.0.1/tcp/{port}",),
     peer=peers,
     mdns=False,
     status_port=0,

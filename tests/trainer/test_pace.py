@@ -56,6 +56,15 @@ def test_what_happens_once_changes_nothing() -> None:
     assert pace.slots == 1
 
 
+def test_a_minute_of_waiting_for_a_full_disk_is_soon_forgotten() -> None:
+    pace = Pace(0.5)
+    pace.note(60.0)
+    assert pace.slots <= 5
+    for _ in range(8):
+        pace.note(0.02)
+    assert pace.slots == 1
+
+
 def test_rounds_do_not_flap_at_a_border() -> None:
     pace = Pace(2.0)
     after(pace, 0.41)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import msgspec
@@ -34,8 +35,10 @@ def needs_kernel() -> None:
         pytest.skip(str(error))
 
 
-def namespaces() -> str:
-    return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+def namespaces() -> list[str]:
+    """Those that this process has made; other tests may run beside."""
+    found = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return [line for line in found.splitlines() if line.startswith(f"learnae-{os.getpid()}-")]
 
 
 @pytest.mark.netns
