@@ -11,6 +11,9 @@ from netsim.namespaces import unavailable
 
 pytest_plugins = ["tests.lab"]
 
+LONGEST = ("test_scenarios.py", "test_schedules.py")
+"""Files that one process is busy with for minutes: they come first, with those that wait for real daemons."""
+
 # The same examples on every run: a red run can be repeated. No deadline: the machine may be busy.
 settings.register_profile("learnae", derandomize=True, deadline=None)
 settings.load_profile("learnae")
@@ -27,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: "system" not in item.path.parts and item.path.name != "test_schedules.py")
+    items.sort(key=lambda item: "system" not in item.path.parts and item.path.name not in LONGEST)
     for item in items:
         if item.get_closest_marker("netns") and (reason := _no_lab()):
             item.add_marker(pytest.mark.skip(reason=reason))
