@@ -34,7 +34,7 @@ class SwarmError(AssertionError):
 
 
 class Unreachable(Exception):
-    """The daemon's status endpoint does not answer (yet)."""
+    """The daemon's status endpoint does not answer, yet or now."""
 
 
 class Node:
@@ -146,6 +146,8 @@ class Node:
                 connection.request(method, path, headers=headers or {})
                 answer = connection.getresponse()
                 body = answer.read()
+                if answer.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise Unreachable(f"{self.name} has no time for {method} {path}: {body[:300]!r}")
                 if answer.status >= 400:
                     raise SwarmError(f"{self.name} answered {answer.status} to {method} {path}: {body[:300]!r}")
                 return json.loads(body) if body else None

@@ -76,7 +76,9 @@ def piloted(
 
     async def main() -> None:
         async with app.run_test(size=size, notifications=True) as pilot:
-            await pilot.pause()
+            async with asyncio.timeout(30):
+                while "p pause" not in shown(app)[-1]:  # the footer is filled a little later than the rest
+                    await pilot.pause()
             await test(app, pilot, fed)
 
     asyncio.run(main())
