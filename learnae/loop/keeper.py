@@ -13,6 +13,7 @@ from learnae import snapshot
 from learnae.blocks import Blocks
 from learnae.errors import LearnerError, StoreError
 from learnae.loop.origin import Start
+from learnae.loop.state import State, StateCopy
 from learnae.loop.weights import LiveWeights
 from learnae.replica import Replica
 from learnae.trainer.books import Books
@@ -32,6 +33,7 @@ class Keeper:
         self._weights = weights
         self._warn = warn
         self._path: Path | None = None
+        self._copy: StateCopy | None = None
         self._writing: Future[None] | None = None
         self._budget = Budget(_KEEPING, random.Random(0))
 
@@ -67,23 +69,46 @@ class Keeper:
             return fresh, None
         return start, None
 
-    def allows(self) -> bool:
-        """Whether it is time again."""
-        return self._budget.allows() and (self._writing is None or self._writing.done())
+    def begin(self, aside: Executor) -> None:
+        """Begin to keep the state without holding up the training, if it is time again; `advance` goes on with it."""
+        if self._budget.allows() and self._copy is None and (self._writing is None or self._writing.done()):
+            self._copy = StateCopy(self._weights)
+            self._writing = aside.submit(self._copy.make_room)
+
+    def advance(self, books: Books, aside: Executor, *, at_rest: bool) -> bool:
+        """Bring forward what was begun, when no work is left; whether there was something to bring.
+
+        ``at_rest``: no round is closed, whose local steps would be encoded twice after a restart.
+        """
+        copy = self._copy
+        if copy is None or self._path is None or self._writing is None or not self._writing.done():
+            return False
+        self._writing.result()
+        if not copy.begun:
+            if at_rest:
+                self._weights.copy_later(copy)
+            return at_rest
+        self._copy = None
+        if copy.done:  # else the weights were given up meanwhile
+            self._budget.rest(copy.seconds)
+            self._submit(self._path, copy.arrays, books, aside)
+        return True
 
     def save(self, books: Books, aside: Executor, *, wait: bool = False) -> None:
-        """Copy the state and have it written; not while a round is closed."""
+        """Copy the state at once and have it written; not while a round is closed, or work is left."""
+        self._copy = None
         if self._writing is not None and wait:
             self._writing.exception()
-        self._weights.finish_work()
-        if self._weights.closed or self._path is None:
-            return
-        state, genesis, rows = self._weights.state(), self._weights.genesis_digest, books.to_wire()
-        self._writing = aside.submit(self._write, self._path, state, genesis, rows)
-        if wait:
-            self._writing.result()
+        if self._path is not None:
+            self._submit(self._path, self._weights.state(), books, aside)
+            if wait and self._writing is not None:
+                self._writing.result()
 
-    def _write(self, path: Path, state: dict[str, Any], genesis: bytes, books: list[Any]) -> None:
+    def _submit(self, path: Path, state: State, books: Books, aside: Executor) -> None:
+        genesis, rows = self._weights.genesis_digest, books.to_wire()
+        self._writing = aside.submit(self._write, path, state, genesis, rows)
+
+    def _write(self, path: Path, state: State, genesis: bytes, books: list[Any]) -> None:
         try:
             write_checkpoint(path, state, genesis, books)
         except StoreError as error:

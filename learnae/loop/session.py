@@ -258,14 +258,14 @@ class Session:
         if self.rounds.take_settled():
             self._after_round()
             return True
-        return self.rounds.advance(self.aside)
+        rounds = self.rounds
+        return self._keeper.advance(rounds.books, self.aside, at_rest=rounds.at_rest) or rounds.advance(self.aside)
 
     def _after_round(self) -> None:
         """The model has gone over to phi."""
         if self._reports is not None:
             self._reports.evaluate(thrifty=True)
-        if self._keeper.allows():
-            self.save()
+        self._keeper.begin(self.aside)
         self._report(at_once=True)
 
     def save(self, *, wait: bool = False) -> None:

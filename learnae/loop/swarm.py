@@ -240,6 +240,7 @@ class Swarm:
                 if session.finished:
                     break
                 if self._weights.round_steps and not self._weights.closed and session.mode == "train":
+                    self._weights.finish_work()
                     session.rounds.close_round()
                 if not self._weights.closed and self._weights.idle:
                     break
