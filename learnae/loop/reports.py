@@ -9,6 +9,7 @@ from contextlib import nullcontext
 
 from learnae import protocol
 from learnae.loop.rounds import Rounds
+from learnae.loop.survey import Survey
 from learnae.loop.weights import LiveWeights
 from learnae.trainer.pace import Budget
 
@@ -17,6 +18,8 @@ EVERY = 1.0
 _EVALUATING = 0.05
 """Most of the time that evaluations may take, and figures of the replica."""
 _FIGURING = 0.005
+_SURVEY_SECONDS = 3e-9
+"""What a survey takes, for each weight."""
 _RATE_SECONDS = 10.0
 
 Figures = dict[str, float]
@@ -49,8 +52,8 @@ class Reports:
         self._evaluations, self._figures = Budget(_EVALUATING, jitter), Budget(_FIGURING, jitter)
         self._metrics: Figures = {}
         self._averaged: Figures = {}
-        self._digest = b""
-        self._alarms: list[str] = []
+        self._survey: Survey | None = None
+        self._known: tuple[bytes, list[str]] = (b"", [])
         self._rates = (time.monotonic(), 0, 0, 0.0, 0.0)
 
     def evaluate(self, *, thrifty: bool = False) -> None:
@@ -65,9 +68,14 @@ class Reports:
         now = time.monotonic()
         self.due = now + EVERY
         weights, pace = self._weights, self._rounds.pace
-        if final or self._figures.allows():
-            with self._figures:
-                self._digest, self._alarms = weights.replica.digest(), weights.replica.alarms()
+        if self._survey is not None and self._survey.digest:
+            self._known = self._survey.digest, self._survey.alarms
+        if final or not self._known[0]:
+            self._known = weights.replica.digest(), weights.replica.alarms()
+            self._survey = None
+        elif self._figures.allows() and weights.idle:
+            self._survey = weights.survey_later()
+            self._figures.rest(_SURVEY_SECONDS * weights.layout.size)
         samples, steps = self._rate(now)
         self._send(
             protocol.Report(
@@ -79,8 +87,8 @@ class Reports:
                 loss=weights.mean_loss,
                 metrics=self._metrics,
                 averaged=self._averaged,
-                digest=self._digest,
-                alarms=self._alarms,
+                digest=self._known[0],
+                alarms=self._known[1],
                 training_seconds=pace.slots * self._slot_seconds - self._rounds.exchange,
                 exchange_seconds=self._rounds.exchange,
                 slots_per_round=pace.slots,

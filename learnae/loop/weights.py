@@ -24,6 +24,7 @@ from learnae.codec import CodecSettings, Payload
 from learnae.errors import CodecError, LearnerError
 from learnae.loop.flat import SLICE, FlatParameters
 from learnae.loop.state import StateCopy, local_state
+from learnae.loop.survey import Survey
 from learnae.replica import Replica
 from learnae.rules import FULL
 from learnae.weights import AVERAGING, Round, SharedWeights, copy_into, foreign_state, not_finite
@@ -236,6 +237,12 @@ class LiveWeights(SharedWeights):
     def numbers(self) -> dict[str, NDArray[Any]]:
         """The rest of it."""
         return {name: np.array(array) for name, array in self._arrays().items() if name not in _VECTORS}
+
+    def survey_later(self) -> Survey:
+        """Have the replica's digest and alarms found as work."""
+        survey = Survey(self.replica, self._flat.slices)
+        self._work.append(survey.work())
+        return survey
 
     def copy_later(self, copy: StateCopy) -> None:
         """Have the copy filled as work; not while a round is closed."""

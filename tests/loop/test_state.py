@@ -100,6 +100,19 @@ def test_room_is_got_beforehand_and_more_if_it_was_too_small() -> None:
     assert (gather(wide) == theta).all() and exact.steps == 1
 
 
+def test_a_survey_finds_what_the_replica_says() -> None:
+    weights = LiveWeights(nn.Sequential(nn.Linear(500, 400), nn.Linear(400, 4)))
+    survey = weights.survey_later()
+    weights.work()
+    assert not survey.digest
+    weights.finish_work()
+    assert (survey.digest, survey.alarms) == (weights.replica.digest(), [])
+    weights.replica.weights[7] = weights.replica.weights[-1] = 2**30
+    survey = weights.survey_later()
+    weights.finish_work()
+    assert survey.alarms == weights.replica.alarms() == ["0.weight", "1.bias"]
+
+
 # --- a restart
 
 
