@@ -271,7 +271,7 @@ RUNS: Final = (
     Setting(engine="fedavg", rounds=200, steps=10),
     Setting(engine="fedavg", rounds=40, steps=50),
     _ledger(40, 50, 0.003),
-    _ledger(20, 100, 0.0065),
+    _ledger(20, 100, 0.006),
 )
 QUICK: Final = (Setting(engine="fedavg", rounds=50, steps=2), _ledger(10, 10, 0.005))
 
