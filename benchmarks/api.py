@@ -160,16 +160,18 @@ async def flood(kind: str, where: tuple[str, int]) -> None:
             nursery.start_soon(again)
 
 
-def attack(kind: str, where: tuple[str, int]) -> None:
+def attack(kind: str, where: tuple[str, int], ready: Event, go: Event) -> None:
     """The same in a process of its own, which gives way to all others."""
     os.nice(19)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
+    ready.set()
+    go.wait()
     trio.run(flood, kind, where)
 
 
 def steps_of(node: Node) -> tuple[float, dict[str, Any]]:
-    """When its status was had, and the status: who is turned away while others hold all connections tries again."""
+    """When its status was had, and the status. Tries again while the daemon still has to do with a flood that ended."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -181,25 +183,29 @@ def steps_of(node: Node) -> tuple[float, dict[str, Any]]:
 
 
 def under(node: Node, seconds: float, kind: str | None) -> dict[str, float]:
-    """What the node does in so many seconds while this is done to it; None: nothing is."""
+    """What the node does in so many seconds while this is done to it; None: nothing is.
+
+    It is asked just before and just after: meanwhile it has no place for us.
+    """
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Event(), context.Event()
     process = None
     if kind is not None:
-        process = multiprocessing.get_context("spawn").Process(target=attack, args=(kind, place(node)))
+        process = context.Process(target=attack, args=(kind, place(node), ready, go))
         process.start()
+        ready.wait(30)
     try:
-        time.sleep(4)  # until all of them are there
         began, before = steps_of(node)
         daemon, trainer = processes.cpu_seconds(node.pid), processes.cpu_seconds(before["trainer"]["pid"])
+        go.set()
         time.sleep(seconds)
-        ended, after = steps_of(node)
-        daemon, trainer = (
-            processes.cpu_seconds(node.pid) - daemon,
-            processes.cpu_seconds(after["trainer"]["pid"]) - trainer,
-        )
+        memory = processes.resident(node.pid)
     finally:
         if process is not None:
             process.kill()
             process.join()
+    ended, after = steps_of(node)
+    daemon, trainer = processes.cpu_seconds(node.pid) - daemon, processes.cpu_seconds(after["trainer"]["pid"]) - trainer
     steps, elapsed = after["trainer"]["steps"] - before["trainer"]["steps"], ended - began
     refused = sum(after["api"][name] - before["api"][name] for name in ("refused", "turned_away"))
     return {
@@ -208,7 +214,7 @@ def under(node: Node, seconds: float, kind: str | None) -> dict[str, float]:
         "steps/CPU s": steps / trainer,
         "daemon CPU %": 100 * daemon / elapsed,
         "refused/s": refused / elapsed,
-        "daemon MB": processes.resident(node.pid) / 1e6,
+        "daemon MB": memory / 1e6,
     }
 
 

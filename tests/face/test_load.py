@@ -10,10 +10,12 @@ import httpx
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from hypercorn.config import Config as HypercornConfig
 
 from learnaed.feed import Kind
 from learnaed.status.connections import MAX_CONNECTIONS
+from learnaed.status.pace import Pace
 from tests.face.fakes import FakeSource, fake_cut
 from tests.face.serving import BEARER, served
 
@@ -54,8 +56,10 @@ async def answer(connection: trio.SocketStream) -> bytes:
     return found
 
 
-async def test_a_thousand_connections(many_files: None) -> None:
+async def test_a_thousand_connections(many_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as may be are held, the others are told so and closed; all the while those that are held are answered."""
+    monkeypatch.setattr("learnaed.status.pace.CONNECTIONS", (1e4, 1e4))
+    monkeypatch.setattr("learnaed.status.server._BACKLOG", 1024)
     answers: list[bytes] = []
     all_came = trio.Event()
 
@@ -84,6 +88,33 @@ async def test_a_thousand_connections(many_files: None) -> None:
         assert set(answers) <= {b"HTTP/1.1 200", b"HTTP/1.1 503", b""} and len(answers) == 1000
         assert answers.count(b"HTTP/1.1 200") >= MAX_CONNECTIONS // 4
         assert (await figures())["connections"] <= 2
+
+
+async def test_a_flood_waits_its_turn(autojump_clock: trio.testing.MockClock) -> None:
+    pace, began, turns = Pace(50, 10), trio.current_time(), 0
+
+    async def again() -> None:
+        nonlocal turns
+        while True:
+            await pace.turn()
+            turns += 1
+
+    with trio.move_on_at(began + 20):
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(again)
+    assert turns == pytest.approx(10 + 20 * 50, abs=2)
+
+
+@pytest.mark.parametrize("patched", ["CONNECTIONS", "REQUESTS"])
+async def test_what_comes_too_fast_is_slowed_down(patched: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"learnaed.status.pace.{patched}", (20.0, 5.0))
+    async with served(FakeSource()) as client:
+        began = trio.current_time()
+        for _ in range(15):
+            answered = await client.get("/api/status", headers={"Connection": "close"})
+            assert answered.status_code == 200
+        assert trio.current_time() - began >= 10 / 20 * 0.9
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "GET"])

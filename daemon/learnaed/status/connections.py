@@ -1,4 +1,4 @@
-"""Accepts connections for hypercorn: so many at a time, and none that stops reading its answer; used by `server`."""
+"""Accepts connections for hypercorn: so many at a time and a second, none that stops reading; used by `server`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp
 
 from learnaed import logs
+from learnaed.status import pace
+from learnaed.status.pace import Pace
 
-MAX_CONNECTIONS = 256
+MAX_CONNECTIONS = 128
 """At a time; the next one is told so, and closed. Each costs some 40 kB."""
 SEND_SECONDS = 10.0
 """A client that takes nothing for so long is cut off."""
@@ -73,11 +75,27 @@ class _Server(TCPServer):
         await super()._read_data()
 
 
+class _Paced(trio.abc.Listener[trio.SocketStream]):
+    """Accepts as fast as the pace allows."""
+
+    def __init__(self, listener: trio.SocketListener, pace: Pace) -> None:
+        self._listener = listener
+        self._pace = pace
+
+    async def accept(self) -> trio.SocketStream:
+        await self._pace.turn()
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
+
+
 class Connections:
     """The connections of all addresses of one daemon."""
 
     def __init__(self, config: HypercornConfig) -> None:
         self._config = config
+        self._pace = Pace(*pace.CONNECTIONS)
         self._open: set[PatientStream] = set()
         self.turned_away = 0
         """Connections that came when there were too many."""
@@ -109,7 +127,8 @@ class Connections:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._abort_at_the_end)
-            await trio.serve_listeners(handle, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
+            incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+            await trio.serve_listeners(handle, [_Paced(incoming, self._pace)])
 
     async def _abort_at_the_end(self) -> None:
         # A send that hangs is shielded against cancellation, and would keep the daemon from ending.

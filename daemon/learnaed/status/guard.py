@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
@@ -14,7 +14,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from learnaed import logs
+from learnaed.status import pace
 from learnaed.status.access import COOKIE, Access
+from learnaed.status.pace import Pace
 
 MAX_REQUESTS = 64
 """Requests that are answered at a time, event streams aside; one more is told to come again."""
@@ -52,6 +54,7 @@ class Load:
     refused: int = 0
     """Those that a guard refused."""
     answering: int = 0
+    pace: Pace = field(default_factory=lambda: Pace(*pace.REQUESTS))
 
 
 Hosts = Callable[[str], bool]
@@ -103,6 +106,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
+        await self._load.pace.turn()
         self._load.requests += 1
         started = False
 

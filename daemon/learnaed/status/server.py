@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "::1")
 PORT_TRIES = 32
-_BACKLOG = 1024
-"""Connections that the system holds until they are accepted, or turned away: what it drops comes again much later."""
+_BACKLOG = 256
+"""Connections that the system holds until it is their turn; those beyond come again a second later by themselves."""
 
 log = logs.get("status")
 
