@@ -477,7 +477,8 @@ class Driver:
         self.post(events.GenesisHeard(peer, await self._asker.genesis(peer)))
 
     async def _fetch(self, action: actions.Fetch) -> None:
-        self.post(await self._payloads.fetch(action))
+        for fetched in await self._payloads.fetch(action):
+            self.post(fetched)
 
     async def _fetch_manifest(self, action: actions.FetchManifest) -> None:
         blocks = await self._asker.blocks(action.peer, [action.cid])

@@ -161,13 +161,20 @@ class Sync:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
-    """Ask a peer for the blocks of an update, check and store each as it comes; answer with `BlocksFetched`."""
+class Wanted:
+    """An update whose payload is to be fetched: its digest, and the blocks."""
 
     digest: bytes
-    """Of the update."""
-    peer: bytes
     parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask a peer for the blocks of updates, several of them in one request where they fit, check and store each as it
+    comes; answer with a `BlocksFetched` for each update."""
+
+    peer: bytes
+    wanted: tuple[Wanted, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from netsim import attacks
 from netsim.crew import Score
 from netsim.scenario import Scenario
 from netsim.workloads.lockstep import Batch, Lockstep, group_size, layers
-from netsim.workloads.quadratic import rules_of
+from netsim.workloads.quadratic import codec_of, rules_of
 
 
 class Images:
@@ -46,7 +46,7 @@ class Images:
         workload = scenario.workload
         self._workload = workload
         self._seed = seed
-        self._codec = CodecSettings(**scenario.codec)
+        self._codec = codec_of(scenario)
         self._task = load_task(workload.task, Path(workload.data) if workload.data else None)
         self._shards = workload.shards or sum(group.count for group in scenario.nodes if group.joins == 0)
         self._poisoned = [

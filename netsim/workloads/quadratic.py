@@ -50,7 +50,7 @@ class Quadratic:
         workload = scenario.workload
         self.workload = workload
         self.seed = seed
-        self.codec = CodecSettings(**scenario.codec)
+        self.codec = codec_of(scenario)
         self.layout = Layout((TensorSpec("bowl", (workload.dimensions,), "float32"),))
         draw = self.draw("bowl")
         self.curvature = np.geomspace(FLATTEST, 1.0, workload.dimensions)
@@ -243,3 +243,8 @@ def rules_of(scenario: Scenario) -> Rules:
     """The rules that a scenario names, whole numbers where they must be."""
     whole = {"cut_slots", "window", "staleness"}
     return Rules(**{name: int(value) if name in whole else value for name, value in scenario.rules.items()})  # type: ignore[arg-type]
+
+
+def codec_of(scenario: Scenario) -> CodecSettings:
+    """The codec that a scenario names, whole numbers where they must be."""
+    return CodecSettings(**{name: int(value) if name == "least" else value for name, value in scenario.codec.items()})  # type: ignore[arg-type]

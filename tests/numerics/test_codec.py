@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,15 @@ def test_what_is_pending_shrinks_until_it_is_sent(layout: Layout, density: float
         assert abs(encoder.pending.astype(np.float64) @ encoder.pending - expected) <= np.abs(sent).sum()
 
 
+@pytest.mark.parametrize(("least", "counts"), [(1, [20, 20, 1, 13, 1]), (64, [20, 20, 64, 64, 10])])
+def test_small_tensors_have_the_least_entries_whatever_the_density(least: int, counts: list[int]) -> None:
+    sizes = (2 * CHUNK, 256, 2560, 10)
+    layout = Layout(tuple(TensorSpec(str(i), (size,), "float32") for i, size in enumerate(sizes)))
+    encoder = Encoder(layout, (-24,) * len(sizes), CodecSettings(density=0.005, least=least))
+    (part,) = encoder.encode(numbers(3, layout.size), 0.25).parts
+    assert decode_part(layout, part).counts.tolist() == counts
+
+
 @given(layouts())
 def test_a_zero_update_is_legal_and_adds_nothing(layout: Layout) -> None:
     encoder = Encoder(layout, (-24,) * len(layout.tensors))
@@ -162,8 +172,10 @@ def test_state_continues_to_the_bit() -> None:
         Encoder(Layout((TensorSpec("w", (5,), "float32"),)), (-24,)).load_state(one.state())
 
 
-@pytest.mark.parametrize("bad", [{"density": 0.0}, {"density": 1.1}, {"mu": 1.0}, {"beta": -0.1}, {"lr_outer": 0.0}])
-def test_codecsout_of_range(bad: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "bad", [{"density": 0.0}, {"density": 1.1}, {"mu": 1.0}, {"beta": -0.1}, {"lr_outer": 0.0}, {"least": 0}]
+)
+def test_codecsout_of_range(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="out of range"):
         CodecSettings(**bad)
 
