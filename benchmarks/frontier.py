@@ -209,7 +209,7 @@ def fedavg(place: Place, setting: Setting) -> Course:
 
 def course(place: Place, setting: Setting) -> Course:
     """A run, or the one that is kept."""
-    key = hashlib.sha256(msgspec.json.encode((place, setting))).hexdigest()[:16]
+    key = hashlib.sha256(msgspec.json.encode((place, setting, COPIES, TOGETHER))).hexdigest()[:16]
     path = KEPT / f"{key}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Course)
