@@ -2,8 +2,9 @@
 
 A GPT of a million weights (task `charlm`, with small batches) on stories that are made up: four nodes in one process,
 each with a quarter of the text, beside one node that trains on all of it with as many tokens in all, and so with four
-times as many steps. Updates reach everybody at the end of a round. Of both, exact weights and their running average are
-looked at, and the better one is taken. `--plot FILE` draws the curves.
+times as many steps. For both the learning rate falls to nothing over the run. Updates reach everybody at the end of a
+round. Of both, exact weights and their running average are looked at, and the better one is taken. `--rounds N` makes
+the run longer, `--seeds N` repeats it, `--plot FILE` draws the curves.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from learnae.model import gather, scatter
 from learnae.task import Shard
 from learnae.tasks.charlm import CharLM
 
-NODES, STEPS = 4, 5
+NODES, STEPS, ROUNDS = 4, 5, 375
 CODEC = CodecSettings(density=0.01)
 """Half of the default: a language model has many weights, and few of them matter in a round."""
 
@@ -50,13 +51,22 @@ class Course:
 
 
 class Small(CharLM):
-    """Batches of 4, so that many short rounds go into few minutes, and the rate that suits both."""
+    """Batches of 4, so that many short rounds go into few minutes, and a rate that falls over so many ``rounds``."""
 
     batch: ClassVar[int] = 4
 
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self._samples = rounds * STEPS * NODES * self.batch
+
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW."""
-        return torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), weight_decay=0.1)
+        return torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+
+    def learning_rate(self, samples: int) -> float:
+        """The task's rise, and a linear fall to a fiftieth."""
+        left = max(0.0, 1.0 - samples / self._samples)
+        return min(1.0, 0.1 + samples / self.warm_up) * (0.02 + 0.98 * left)
 
 
 def alone(task: CharLM, rounds: int, seed: int, every: int) -> Course:
@@ -76,7 +86,7 @@ def alone(task: CharLM, rounds: int, seed: int, every: int) -> Course:
                 for some in (average, weights):
                     scatter(learner.model, some)
                     losses.append(task.evaluate(learner.model)["loss"])
-            points.append(Point(_tokens(task, done), min(losses)))
+            points.append(_point(task, "one node", done, losses))
     return Course(tuple(points), float("nan"), True)
 
 
@@ -100,9 +110,15 @@ def swarm(task: CharLM, rounds: int, seed: int, every: int) -> Course:
             learner.tick_average()
         if done % every == 0 or done == rounds:
             losses = [learners[0].evaluate(averaged=averaged)["loss"] for averaged in (False, True)]
-            points.append(Point(_tokens(task, done), min(losses)))
+            points.append(_point(task, "four nodes", done, losses))
     equal = len({learner.replica.digest() for learner in learners}) == 1
     return Course(tuple(points), 2 * (NODES - 1) * fmean(sizes), equal)
+
+
+def _point(task: CharLM, who: str, rounds: int, losses: Sequence[float]) -> Point:
+    point = Point(_tokens(task, rounds), min(losses))
+    print(f"{who}, round {rounds}: {point.loss:.4f}", file=sys.stderr, flush=True)
+    return point
 
 
 def _tokens(task: CharLM, rounds: int) -> int:
@@ -127,13 +143,15 @@ def main(given: Sequence[str] | None = None) -> int:
     """Run, print, compare with the targets."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seeds", type=int, default=1)
     own, rest = parser.parse_known_args(given)
     options = arguments(__doc__ or "", rest)
     torch.set_num_threads(1)
     report = Report("charlm", options)
-    rounds, seeds = (40, (0,)) if options.quick else (300, (0,))
+    rounds, seeds = (40, range(1)) if options.quick else (own.rounds, range(own.seeds))
     every = max(1, rounds // 20)
-    task = Small()
+    task = Small(rounds)
     rows, ratios, shares, equal = [], [], [], []
     for seed in seeds:
         one, many = alone(task, rounds, seed, every), swarm(task, rounds, seed, every)

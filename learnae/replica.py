@@ -156,7 +156,7 @@ class Replica:
     def alarms(self) -> list[str]:
         """Names of the tensors in which a weight has passed a quarter of the range (32 times its genesis maximum)."""
         parts = zip(self.layout.tensors, _slices(self.layout), strict=True)
-        return [tensor.name for tensor, part in parts if _fill(self.weights[part]) > 0.25]
+        return [tensor.name for tensor, part in parts if alarming(self.weights[part])]
 
     def statistics(self) -> ReplicaStatistics:
         """Size, updates applied in this process, headroom and alarms."""
@@ -169,3 +169,8 @@ def _slices(layout: Layout) -> list[slice]:
 
 def _fill(units: NDArray[np.int32]) -> float:
     return max(int(units.max(initial=0)), -int(units.min(initial=0))) / LIMIT
+
+
+def alarming(units: NDArray[np.int32]) -> bool:
+    """Whether one of these weights, in units, has passed a quarter of the range."""
+    return _fill(units) > 0.25

@@ -10,6 +10,7 @@ import click
 
 from learnae.cli import completing
 from learnae.cli.common import UsageError, as_lines, example, found, one, where
+from learnae.errors import StoreError
 from learnae.home import default_home
 
 
@@ -81,13 +82,21 @@ def export(
     cid, file = names[0] if len(names) == 2 else None, Path(names[-1])
     if car and (task or data):
         raise UsageError("--task and --data are for models: a CAR file has what is on the disk.", code="options-clash")
-    place = exporting.locate(home or default_home(), profile, cid)
+
+    def export() -> tuple[exporting.Found, int]:
+        place = exporting.locate(home or default_home(), profile, cid)
+        if car:
+            return place, exporting.write_car(place, file)
+        return place, exporting.write(place, file, task or place.task, data or place.data)
+
     unit = "bytes" if car else "weights"
-    size = (
-        exporting.write_car(place, file)
-        if car
-        else exporting.write(place, file, task or place.task, data or place.data)
-    )
+    try:
+        place, size = export()
+    except StoreError:
+        if cid is not None:
+            raise
+        # The newest cut may have given way to the next one while torch was loading.
+        place, size = export()
     if as_json:
         click.echo(json.dumps({"file": str(file), "cid": str(place.cid), unit: size}))
     else:

@@ -10,7 +10,6 @@ when it is stored, each slice becomes phi plus what those steps have added since
 
 from __future__ import annotations
 
-import io
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,12 +23,17 @@ from torch import nn
 from learnae.codec import CodecSettings, Payload
 from learnae.errors import CodecError, LearnerError
 from learnae.loop.flat import SLICE, FlatParameters
+from learnae.loop.state import StateCopy, local_state
+from learnae.loop.survey import Survey
 from learnae.replica import Replica
 from learnae.rules import FULL
 from learnae.weights import AVERAGING, Round, SharedWeights, copy_into, foreign_state, not_finite
 
 _ENTRIES = SLICE // 4
 """Entries of an update that are added at a time: they lie far apart, so each costs more."""
+
+_VECTORS = ("momentum", "pending", "replica", "average", "base")
+"""Of the state, what changes between rounds and by updates, but not by a local step."""
 
 
 class LiveWeights(SharedWeights):
@@ -216,24 +220,44 @@ class LiveWeights(SharedWeights):
 
     # --- state
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """All that a restart needs, as copies; not while a round is closed or work is left."""
-        local = {
+    def local_state(self) -> dict[str, Any]:
+        """What a restart needs of what torch holds: not copied, and as it is at this moment."""
+        return {
             "parameters": [parameter.detach() for parameter in self.model.parameters()],
             "buffers": list(self.model.buffers()),
             "saved_buffers": self._saved_buffers,
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "loss": float(self._loss),
         }
-        archive = io.BytesIO()
-        torch.save(local, archive)
-        arrays = {name: np.array(array) for name, array in self._arrays().items()}
-        return {**arrays, "torch": np.frombuffer(archive.getvalue(), np.uint8)}
+
+    def vectors(self) -> dict[str, NDArray[Any]]:
+        """What else a restart needs, as far as local steps do not change it: the own arrays, each of them flat."""
+        return {name: array for name, array in self._arrays().items() if name in _VECTORS}
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """The rest of it."""
+        return {name: np.array(array) for name, array in self._arrays().items() if name not in _VECTORS}
+
+    def survey_later(self) -> Survey:
+        """Have the replica's digest and alarms found as work."""
+        survey = Survey(self.replica, self._flat.slices)
+        self._work.append(survey.work())
+        return survey
+
+    def copy_later(self, copy: StateCopy) -> None:
+        """Have the copy filled as work; not while a round is closed."""
+        self._work.append(copy.fill())
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that a restart needs, as copies; not while a round is closed or work is left."""
+        copy = StateCopy(self)
+        deque(copy.fill(), 0)
+        return copy.arrays
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a `state` of the same model and optimisers. Raises `LearnerError` if it is of others."""
         try:
-            local = torch.load(io.BytesIO(state["torch"].tobytes()), "cpu", weights_only=True)
+            local = local_state(state)
             if len(local["optimizers"]) != len(self._optimizers):
                 raise ValueError(f"it is of {len(local['optimizers'])} optimisers, not {len(self._optimizers)}")
             self._round_samples, self._round_steps, self._told = self._load_arrays(state)

@@ -142,5 +142,8 @@ class Budget:
         self._began = self._clock()
 
     def __exit__(self, *_: object) -> None:
-        now = self._clock()
-        self._next = now + (now - self._began) / self._part * self._jitter.uniform(1.0, 2.0)
+        self.rest(self._clock() - self._began)
+
+    def rest(self, seconds: float) -> None:
+        """A run of so many seconds is over."""
+        self._next = self._clock() + seconds / self._part * self._jitter.uniform(1.0, 2.0)

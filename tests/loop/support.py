@@ -163,9 +163,10 @@ class Script:
             evaluate,
             resumes=resumes,
         )
-        self.swarm._aside = Inline()
+        self.session = self.swarm._session
+        self.session.aside = Inline()
         if slot_seconds is None:
-            self.swarm._slot = lambda: self.swarm.steps // STEPS  # type: ignore[method-assign]
+            self.session.rounds.slot = lambda: self.swarm.steps // STEPS  # type: ignore[method-assign]
         self.data = batches()
 
     def train(self) -> torch.Tensor:
@@ -181,7 +182,7 @@ class Script:
 
     def tell(self, samples: int = 16, loss: torch.Tensor | float | None = None) -> bool:
         """A step as far as the swarm knows."""
-        self.swarm._due = 0.0  # the clock of the slots is none of the wall
+        self.session.due = 0.0  # the clock of the slots is none of the wall
         return self.swarm.step(samples, loss)
 
     def until(self, done: Callable[[], Any], most: int = 1000) -> None:

@@ -236,6 +236,24 @@ async def test_a_dead_script_is_noticed_though_a_child_holds_its_line(
     assert not alive(dead.pid)
 
 
+async def test_a_script_that_hangs_is_told_of_and_so_is_its_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attached, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(attached, "_SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(attached, "_SILENT_SLOTS", 0)
+    async with running(tmp_path) as host:
+        link = await host.join()
+        link.send(HELLO)
+        await host.until(lambda: host.heard)
+        host.trainer.tell(protocol.SetMode("train"))
+        await host.until(lambda: any("it hangs" in text for text in host.told))
+        assert not host.lost, "it keeps its place"
+        link.send(protocol.Warned("here I am"))
+        await host.until(lambda: "the script goes on" in host.told)
+        await close(link)
+
+
 async def test_stopping_asks_the_script_to_save(tmp_path: Path) -> None:
     async with running(tmp_path) as host:
         link = await host.join()

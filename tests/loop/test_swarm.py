@@ -224,7 +224,7 @@ def test_a_script_that_is_told_to_end_is_told_why(link: FakeLink) -> None:
 def test_without_its_daemon_a_script_goes_on_alone_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("learnae.loop.swarm._SEEK_SECONDS", 0.01)
+    monkeypatch.setattr("learnae.loop.seeker.SECONDS", 0.01)
     first, second = trained(FakeLink(tmp_path)), trained(FakeLink(tmp_path))
     (one,) = updates(1)
     script = Script(None, None, first, second)
@@ -245,7 +245,7 @@ def test_without_its_daemon_a_script_goes_on_alone_and_comes_back(
 def test_a_round_whose_answer_was_lost_with_the_daemon_is_handed_in_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("learnae.loop.swarm._SEEK_SECONDS", 0.01)
+    monkeypatch.setattr("learnae.loop.seeker.SECONDS", 0.01)
     first, second = FakeLink(tmp_path), trained(FakeLink(tmp_path))
     first.tell(protocol.SetMode("train"))
     first.rules.append(lambda said: first.tell(None) if isinstance(said, protocol.RoundDone) else None)
@@ -267,8 +267,8 @@ def test_a_script_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     script = Script(perceptron(1), None, link)
     swarm = script.swarm.start()
     script.until(lambda: swarm.rounds == 3)
-    script.until(lambda: not script.weights.closed and script.weights.idle and swarm._encoding is None)
-    swarm._save(wait=True)  # and no more: as by kill -9
+    script.until(lambda: script.session.rounds.at_rest and script.weights.idle)
+    script.session.save(wait=True)  # and no more: as by kill -9
     rounds = swarm.rounds
     theta, momentum = gather(script.model), script.weights.encoder.momentum.copy()
     again = trained(FakeLink(tmp_path))

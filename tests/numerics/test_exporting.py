@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -220,6 +221,22 @@ def test_the_newest_cut_of_the_daemons_that_run(
     rows.update(a=[], b=[])
     with pytest.raises(DaemonError, match="has settled a cut yet"):
         exporting.locate(tmp_path, "b", None)
+
+
+def test_a_cut_that_gives_way_to_the_next_while_torch_is_loading_does_no_harm(
+    tmp_path: Path, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = keep(tmp_path, learner.replica)
+    there = exporting.locate(tmp_path, None, to_text(made.cid))
+    gone = replace(there, blocks=profile(tmp_path, "empty"))
+    found = [gone, there]
+    monkeypatch.setattr(exporting, "locate", lambda *_: found.pop(0))
+    result = learnae(tmp_path, "export", tmp_path / "out")
+    assert result.exit_code == 0 and load_file(tmp_path / "out"), result.output
+    found = [gone, gone]
+    assert "missing or damaged" in learnae(tmp_path, "export", tmp_path / "out").output
+    found = [gone]
+    assert "missing or damaged" in learnae(tmp_path, "export", to_text(made.cid), tmp_path / "out").output
 
 
 @pytest.mark.parametrize("of", ["cut", "weights"])
