@@ -10,6 +10,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -147,10 +148,18 @@ def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent, which then ends this process.
     for name in _THREADS:
         os.environ[name] = "1"  # Before numpy and torch are imported, which is why this module imports neither.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             job: Job = pipe.recv()
             pipe.send(_answer(job, _Teller(pipe)))
+
+
+def _end_with_parent() -> None:
+    """Nobody waits for the run of a parent that was killed."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _answer(job: Job, progress: Callable[..., None]) -> Result | str:

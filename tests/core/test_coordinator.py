@@ -456,6 +456,28 @@ def test_who_has_no_room_for_cuts_still_gives_up_what_the_other_left_out() -> No
     assert len(swarm.digests()) == len(swarm.totals()) == 1
 
 
+class TestRiding:
+    """Which payloads ride in their announcements."""
+
+    @pytest.mark.parametrize(("nodes", "rides"), [(4, True), (14, False)])
+    def test_among_many_a_payload_is_fetched(self, nodes: int, rides: bool) -> None:
+        swarm = Swarm()
+        first, *others = [swarm.add(number) for number in range(1, nodes + 1)]
+        swarm.run(6.0)
+        first.rounds += 1
+        first.pending = (bytes(3000),)
+        first.finish_round(first.pending)
+        newest = max(first.disk.seqs)
+        swarm.run(6.0, train=False)
+        for node in others:
+            (stored,) = [
+                s for s in node.disk.updates.values() if (s.entry.author, s.entry.seq) == (first.author, newest)
+            ]
+            update = wire.open_envelope(Update, stored.envelope).message
+            assert (len(update.payload), [part.size for part in update.parts]) == ((3000, []) if rides else (0, [3000]))
+            assert rides or raw_cid(bytes(3000)) in node.blocks
+
+
 class TestStrangers:
     """What comes from outside and must not get in."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import threading
 from collections.abc import Callable
 
 from netsim.errors import NetsimError
@@ -76,3 +77,10 @@ def fail(name: str, scenario: Scenario, seed: int, progress: Callable[..., None]
 
 def die(name: str, scenario: Scenario, seed: int, progress: Callable[..., None] | None = None) -> Result:
     os._exit(3)
+
+
+def hang(name: str, scenario: Scenario, seed: int, progress: Callable[..., None] | None = None) -> Result:
+    if progress:
+        progress(0.5)
+    while True:
+        threading.Event().wait()

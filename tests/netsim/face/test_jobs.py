@@ -1,7 +1,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from netsim import jobs
@@ -67,6 +74,33 @@ def test_a_run_that_fails_says_so_and_ends_the_others(call: str, message: str) -
     with pytest.raises(RunError, match=message):
         jobs.run([job(0), job(1, call), job(2)], 2, Log())
     assert multiprocessing.active_children() == []
+
+
+KILLED = """
+import multiprocessing, os, signal
+from netsim import jobs
+from tests.netsim.face.test_jobs import Log, job
+
+class Killer(Log):
+    def progressed(self, number, share, look=None):
+        print(multiprocessing.active_children()[0].pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    jobs.run([job(0, "hang")], 1, Killer())
+"""
+
+
+def test_a_run_ends_with_who_waits_for_it(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, check=False, timeout=60, env=environment)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(int(done.stdout)):
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)
 
 
 def test_nothing_to_run_is_no_error() -> None:
