@@ -72,6 +72,7 @@ class Gossip:
         """Of each node's heartbeat, in seconds."""
         self._joined = -1
         self._crowd: list[Member] = []
+        self._lines: list[links.Line] = []
         self._hop = 0.0
         self._missed = 0.0
 
@@ -204,10 +205,11 @@ class Gossip:
         self.copies += copies
         lost = 0.0 if network.lossless else self._missed
         back = links.acknowledged(weight)
-        for node in crowd:
-            line = network.lines[node.place]
-            line.sent += (weight + back) * (degree - 1)
-            line.received += (weight * (1.0 - lost) + back) * (degree - 1)
+        sent = (weight + back) * (degree - 1)
+        received = (weight * (1.0 - lost) + back) * (degree - 1)
+        for line in self._lines:
+            line.sent += sent
+            line.received += received
         network.lost += weight * (degree - 1) * lost * count
         network.lines[author.place].sent += weight
         network.lines[crowd[0].place].received += weight
@@ -219,18 +221,19 @@ class Gossip:
         while done < count:
             letter = (network.agenda.now + level * step, event)
             for node in order[done : done + size]:
-                if node is author or (network.parted and not network.together(origin, node.place)):
+                if network.parted and not network.together(origin, node.place):
                     continue
-                if not missed or draw() >= missed:
+                if (not missed or draw() >= missed) and node is not author:
                     node.inbox.append(letter)
             done, size, level = done + size, size * (degree - 1), level + 1
 
     def _current_crowd(self) -> list[Member]:
         network = self._network
-        if self._joined != network.changes:
-            self._joined = network.changes
+        if self._joined != network.crowds:
+            self._joined = network.crowds
             self._crowd = [node for place, node in network.online.items() if network.peers[place]]
             self._draw.shuffle(self._crowd)
+            self._lines = [network.lines[node.place] for node in self._crowd]
             found = [network.lines[node.place].link for node in self._crowd]
             self._hop = HOP + 2 * statistics.fmean(link.latency + link.jitter for link in found)
             self._missed = 1.0 - statistics.fmean(1.0 - link.loss for link in found) ** 2

@@ -59,7 +59,9 @@ class Network:
         self.lost = 0.0
         """Bytes that were sent and never received."""
         self.changes = 0
-        """How often connections came or went."""
+        """How often connections came or went,"""
+        self.crowds = 0
+        """and how often somebody found a first connection, or was gone."""
         self.degree = 0
         """Neighbours in a node's mesh, over which messages are passed on,"""
         self.published = 0
@@ -90,6 +92,7 @@ class Network:
         for other in list(self.peers[node.place]):
             self._part(node.place, other, 0.0 if announced else _DEAD)
         del self.online[node.place], self.peers[node.place], self._places[node.author]
+        self.crowds += 1
 
     def partition(self, part: float) -> None:
         """The first places no longer reach the others; 0 heals that."""
@@ -111,6 +114,7 @@ class Network:
         for here, there in ((one, other), (other, one)):
             self._charge(here)
             self.peers[here].pop(there, None)
+            self.crowds += not self.peers[here]
             node, gone = self.online[here], self.online[there].author
             self.agenda.after(delay, self._parted, node, gone)
         self.changes += 1
@@ -152,6 +156,7 @@ class Network:
         back = links.carry(*lines[::-1], links.HANDSHAKE, there, lossless=True)
         for place in (one.place, other.place):
             self._charge(place)
+        self.crowds += not (self.peers[one.place] and self.peers[other.place])
         self.peers[one.place][other.place] = None
         self.peers[other.place][one.place] = None
         self.changes += 1

@@ -199,10 +199,16 @@ class Node:
             tally.seconds += _SAMPLE * (time.process_time() - began)
 
     def _carry_out(self, todo: list[actions.Action]) -> None:
-        for action in todo:
-            keep = _DONE.get(type(action))
-            if keep is not None:
-                keep(self, action)
+        if len(todo) > 1:
+            for action in todo:
+                keep = _DONE.get(type(action))
+                if keep is not None:
+                    keep(self, action)
+        elif type(todo[0]) is actions.LearnAddresses:  # by far the most frequent one, of no use here
+            return
+        elif type(todo[0]) in _DONE:
+            _DONE[type(todo[0])](self, todo[0])
+            return
         for action in todo:
             perform = _PERFORMED.get(type(action))
             if perform is not None:
