@@ -97,6 +97,8 @@ class Coordinator:
         self._sign = sign
         self._open = open_envelope
         self._settings = settings
+        self._sleep = settings.expiry / 2
+        """After so long without an event this PC slept."""
         self._heart = Heart(author, sign, settings)
         self._steering = Steering(paused=paused)
         self._memory = Memory(author, topic, settings, self._heart, self._steering)
@@ -150,7 +152,7 @@ class Coordinator:
             What to do, in this order.
         """
         gap = now - self._now
-        if self._now and not -1.0 < gap < self._settings.expiry / 2:
+        if not -1.0 < gap < self._sleep and self._now:
             self._jump(gap)
         self._now = now
         kind = type(event)
@@ -297,12 +299,12 @@ class Coordinator:
             return []
         peers, beat = self._memory.peers, signed.message
         peer = peers.get(signed.author)
-        if peer.is_echo(beat, now):
+        if beat.time <= peer.said and peer.is_echo(beat, now):
             return []
-        was_live = peer.live(now, self._settings.expiry)
+        was_live = peer.among is not None and now - peer.heard <= self._settings.expiry
         peers.hear(peer, beat, now)
         actions: list[Action] = []
-        if peer.misdated or abs(peer.ahead) > ABSURD:
+        if peer.misdated or not -ABSURD <= peer.ahead <= ABSURD:
             actions += self._compare_clocks(peer)
         if not was_live and not peer.left:
             actions.append(Notice("info", f"peer {short(peer.key)} is here ({beat.agent}, {beat.state})"))

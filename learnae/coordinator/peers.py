@@ -140,6 +140,11 @@ class Members:
             else:
                 self._opinions[opinion] = {peer.key}
 
+    def refresh(self, peer: Peer) -> None:
+        """This one was heard of again, and is of the same opinion."""
+        del self._peers[peer.key]
+        self._peers[peer.key] = peer
+
     def remove(self, peer: Peer) -> None:
         """It is no longer there, or is about to be added anew."""
         del self._peers[peer.key]
@@ -217,6 +222,11 @@ class PeerTable:
 
     def hear(self, peer: Peer, beat: Heartbeat, now: float) -> None:
         """A newest heartbeat of this peer has come."""
+        members, same = peer.among, peer.opinion is beat.opinion
+        if members is not None and same and beat.state != "leaving" and self._swarms.get(beat.swarm) is members:
+            peer.hear(beat, now)
+            members.refresh(peer)
+            return
         self._take_out(peer)
         peer.hear(beat, now)
         if peer.left:

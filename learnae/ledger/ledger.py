@@ -148,9 +148,10 @@ class Ledger:
         interval, window = self.rules.interval(entry.slot), self.rules.window
         name = entry.id
         near = []
-        for i, entries in self._intervals.items():
-            if name in entries and -window <= i - interval <= window:
-                near.append(entries[name])
+        if entry.seq <= self.vector.last(entry.author):
+            for i, entries in self._intervals.items():
+                if name in entries and -window <= i - interval <= window:
+                    near.append(entries[name])
         if (same := self._slots.get((entry.author, entry.slot))) is not None:
             near.append(same)
         if not near:
