@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, KeysView, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from learnae.wire import CutId, Heartbeat, Opinion
 
 MAX_PEERS = 4096
 MAX_STRIKES = 3
+WORKING = ("training", "alone")
+"""States in which a node makes local steps."""
 _FORGOTTEN = 128
 
 
@@ -46,7 +49,9 @@ class Peer:
     among: Members | None = None
     """Where it is counted, while it is there,"""
     opinion: Opinion | None = None
-    """and under which opinion."""
+    """under which opinion,"""
+    rate: float | None = None
+    """and with how many samples a second, if it is at work."""
 
     strikes: int = 0
     """Lies told in answers; at `MAX_STRIKES` it is asked for nothing for a while."""
@@ -113,6 +118,8 @@ class Members:
     def __init__(self) -> None:
         self._peers: dict[bytes, Peer] = {}
         self._opinions: dict[Opinion, set[bytes]] = {}
+        self.rates: list[float] = []
+        """Samples a second of those at work, ascending."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -134,6 +141,9 @@ class Members:
         """This one was heard of just now."""
         self._peers[peer.key] = peer
         if peer.heartbeat is not None:
+            peer.rate = self._at_work(peer.heartbeat)
+            if peer.rate is not None:
+                insort(self.rates, peer.rate)
             opinion = peer.opinion = peer.heartbeat.opinion
             if opinion in self._opinions:
                 self._opinions[opinion].add(peer.key)
@@ -141,19 +151,26 @@ class Members:
                 self._opinions[opinion] = {peer.key}
 
     def refresh(self, peer: Peer) -> None:
-        """This one was heard of again, and is of the same opinion."""
+        """This one was heard of again, and says what it said before."""
         del self._peers[peer.key]
         self._peers[peer.key] = peer
 
     def remove(self, peer: Peer) -> None:
         """It is no longer there, or is about to be added anew."""
         del self._peers[peer.key]
+        if peer.rate is not None:
+            del self.rates[bisect_left(self.rates, peer.rate)]
+            peer.rate = None
         if peer.opinion is not None:
             keys = self._opinions[peer.opinion]
             keys.remove(peer.key)
             if not keys:
                 del self._opinions[peer.opinion]
             peer.opinion = None
+
+    @staticmethod
+    def _at_work(beat: Heartbeat) -> float | None:
+        return beat.rate if beat.state in WORKING else None
 
     def silent(self, since: float) -> list[Peer]:
         """Those that were not heard of since then."""
@@ -222,8 +239,15 @@ class PeerTable:
 
     def hear(self, peer: Peer, beat: Heartbeat, now: float) -> None:
         """A newest heartbeat of this peer has come."""
-        members, same = peer.among, peer.opinion is beat.opinion
-        if members is not None and same and beat.state != "leaving" and self._swarms.get(beat.swarm) is members:
+        before, members = peer.heartbeat, peer.among
+        if (
+            before is not None
+            and members is not None
+            and peer.opinion is beat.opinion
+            and before.state == beat.state
+            and before.rate == beat.rate
+            and before.swarm == beat.swarm
+        ):
             peer.hear(beat, now)
             members.refresh(peer)
             return

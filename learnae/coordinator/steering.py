@@ -8,7 +8,6 @@ from bisect import bisect_right
 from learnae.coordinator.actions import Action, Mode, SetShare, Train
 from learnae.coordinator.peers import Members
 
-_WORKING = ("training", "alone")
 _WAVERING = 0.1
 _FASTEST = 2.0
 _SLOWEST = 0.25
@@ -42,8 +41,7 @@ class Steering:
         if not self.ready:
             return []
         actions: list[Action] = []
-        rates = [p.heartbeat.rate for p in members if p.heartbeat and p.heartbeat.state in _WORKING]
-        share = fair_share(rate, [*rates, *[0.0] * absent])
+        share = fair_share(rate, [*[0.0] * absent, *members.rates])
         # Rates are measured and waver; who joins or leaves changes the shares by more than that.
         if abs(share - self.share) > _WAVERING * share and not self.finishing:
             self.share = share

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from learnae.coordinator import events
 from netsim.sim import links
-from netsim.sim.network import Member, Network
+from netsim.sim.network import Fate, Letter, Member, Network
 
 EXACT = 100
 HOP = 0.002
@@ -75,6 +75,8 @@ class Gossip:
         self._lines: list[links.Line] = []
         self._hop = 0.0
         self._missed = 0.0
+        self._last: dict[bytes, Fate] = {}
+        """Of each author's newest heartbeat."""
 
     def publish(self, author: Member, kind: Kind, envelope: bytes) -> None:
         """Announce something to everybody who can be reached: to nobody before the author has found others."""
@@ -218,14 +220,19 @@ class Gossip:
         start, size, level, done = self._draw.randrange(count), degree, 1, 0
         missed, draw, origin = lost ** (degree - 1), self._draw.random, author.place
         order = crowd[start:] + crowd[:start]
+        fate, before = Fate(), None
+        if kind is events.HeartbeatHeard:
+            before, self._last[author.author] = self._last.get(author.author), fate
         while done < count:
-            letter = (network.agenda.now + level * step, event)
+            letter: Letter = (network.agenda.now + level * step, event, fate)
             for node in order[done : done + size]:
                 if network.parted and not network.together(origin, node.place):
                     continue
                 if (not missed or draw() >= missed) and node is not author:
                     node.inbox.append(letter)
             done, size, level = done + size, size * (degree - 1), level + 1
+        if before is not None and not missed and not network.parted:
+            before.void = network.agenda.now + level * step
 
     def _current_crowd(self) -> list[Member]:
         network = self._network

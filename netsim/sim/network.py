@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from learnae.coordinator import events
@@ -24,13 +25,25 @@ _STUCK = 10.0
 """Seconds until an exchange without an answer is given up."""
 
 
+@dataclass(eq=False, slots=True)
+class Fate:
+    """What becomes of a message in the inboxes that it has reached."""
+
+    void: float = math.inf
+    """From when on a newer heartbeat of the same author lies in all of them: then this one need not be read."""
+
+
+Letter = tuple[float, events.Event, Fate]
+"""When it came, what it says, and whether that still matters."""
+
+
 class Member(Protocol):
     """What the network needs of a node."""
 
     place: int
     author: bytes
     gone: bool
-    inbox: list[tuple[float, events.Event]]
+    inbox: list[Letter]
 
     def handle(self, event: events.Event) -> None:
         """Something happened."""

@@ -23,7 +23,7 @@ from netsim.sim.agenda import Agenda
 from netsim.sim.clocks import Clock
 from netsim.sim.disk import Books, Checkpoint, Disk
 from netsim.sim.gossip import Gossip
-from netsim.sim.network import Network
+from netsim.sim.network import Letter, Network
 from netsim.sim.rounds import Rounds
 from netsim.sim.sharing import Shared
 
@@ -124,7 +124,7 @@ class Node:
         self._loads = 0
         self._rate = 0.0
         self._heard: list[Heard] = []
-        self.inbox: list[tuple[float, events.Event]] = []
+        self.inbox: list[Letter] = []
         """What gossip has brought, with its moment, and nobody has looked at."""
         self._ticking = 0
         self._began = world.agenda.now
@@ -189,9 +189,11 @@ class Node:
         tally.inboxes += 1
         measured = not tally.inboxes % _SAMPLE
         began = time.process_time() if measured else 0.0
-        for moment, event in came:
+        for moment, event, fate in came:
             if moment > now:
                 break
+            if fate.void <= now:
+                continue
             todo = handle(event, read(moment))
             if todo:
                 self._carry_out(todo)
