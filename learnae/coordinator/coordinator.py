@@ -462,9 +462,7 @@ class Coordinator:
         alone = not members and now - self._memory.joined_at >= self._settings.join_wait
         if self._steering.caught_up:
             return
-        level = any(
-            p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members
-        )
+        level = any(p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members)
         self._steering.caught_up = alone or level
 
     def _settle(self, members: Members, now: float) -> list[Action]:

@@ -98,7 +98,9 @@ class Crossing:
         assert memory.ledger is not None and memory.genesis is not None
         swarms: dict[bytes, list[Peer]] = {}
         for swarm, strangers in memory.strangers(now):
-            for peer in strangers if swarm is not None else ():
+            if swarm is None:
+                continue
+            for peer in strangers:
                 known = peer.genesis is not None and peer.genesis.swarm_id(memory.topic) == swarm
                 if known and peer.genesis is not None and memory.genesis.differs_only_in_weights(peer.genesis):
                     swarms.setdefault(swarm, []).append(peer)

@@ -93,10 +93,6 @@ class Peer:
         self.ahead = beat.time - now
         self.left = beat.state == "leaving"
 
-    def live(self, now: float, expiry: float) -> bool:
-        """Whether it was heard of recently and has not said goodbye."""
-        return self.heartbeat is not None and self.heartbeat.state != "leaving" and now - self.heard <= expiry
-
 
 Opinions = Sequence[tuple[Opinion, set[bytes]]]
 """Who is of which opinion, by key."""
