@@ -101,6 +101,8 @@ class Coordinator:
         self._sign = sign
         self._open = open_envelope
         self._settings = settings
+        self._sleep = settings.expiry / 2
+        """After so long without an event this PC slept."""
         self._heart = Heart(author, sign, settings)
         self._steering = Steering(paused=paused)
         self._memory = Memory(author, topic, settings, self._heart, self._steering)
@@ -158,7 +160,7 @@ class Coordinator:
             What to do, in this order.
         """
         gap = now - self._now
-        if self._now and not -1.0 < gap < self._settings.expiry / 2:
+        if not -1.0 < gap < self._sleep and self._now:
             self._jump(gap)
         self._now = now
         kind = type(event)
@@ -174,7 +176,6 @@ class Coordinator:
         """The clock was set, or this PC slept: others did not fall silent, we did not listen."""
         for peer in self._memory.peers:
             peer.heard += gap
-        self._memory.peers.changed()
         self._memory.joined_at += gap
         self._heart.shift(gap)
         self._memory.repair.shift(gap)
@@ -308,13 +309,12 @@ class Coordinator:
             return []
         peers, beat = self._memory.peers, signed.message
         peer = peers.get(signed.author)
-        if peer.is_echo(beat, now):
+        if beat.time <= peer.said and peer.is_echo(beat, now):
             return []
-        was_live = peer.live(now, self._settings.expiry)
-        peer.hear(beat, now)
-        peers.changed()
+        was_live = peer.among is not None and now - peer.heard <= self._settings.expiry
+        peers.hear(peer, beat, now)
         actions: list[Action] = []
-        if peer.misdated or abs(peer.ahead) > ABSURD:
+        if peer.misdated or not -ABSURD <= peer.ahead <= ABSURD:
             actions += self._compare_clocks(peer)
         if not was_live and not peer.left:
             actions.append(Notice("info", f"peer {short(peer.key)} is here ({beat.agent}, {beat.state})"))
@@ -390,7 +390,7 @@ class Coordinator:
     def _peer_connected(self, event: events.PeerConnected, now: float) -> list[Action]:
         self._memory.peers.connect(event.peer, connected=True)
         self._memory.fetcher.wake()
-        self._heart.hurry(event.peer, self._memory.peers.connections, now)
+        self._heart.hurry(event.peer, len(self._memory.peers.connected), now)
         return []
 
     def _peer_disconnected(self, event: events.PeerDisconnected, now: float) -> list[Action]:
@@ -417,13 +417,11 @@ class Coordinator:
 
     def _tick(self, event: events.Tick, now: float) -> list[Action]:
         actions: list[Action] = []
-        oldest = now - self._settings.expiry
-        for peer in self._memory.peers:
-            if peer.heartbeat is not None and (peer.heard < oldest or peer.heartbeat.state == "leaving"):
-                self._memory.repair.forget(peer.key)
-                if peer.heartbeat.state != "leaving":
-                    actions.append(Notice("info", f"peer {short(peer.key)} has not been heard of for a while"))
-                peer.heartbeat = None
+        for peer in self._memory.peers.departed(now, self._settings.expiry):
+            self._memory.repair.forget(peer.key)
+            if not peer.left:
+                actions.append(Notice("info", f"peer {short(peer.key)} has not been heard of for a while"))
+            peer.heartbeat = None
         return actions
 
     # --- what follows from the state after each event
@@ -456,7 +454,7 @@ class Coordinator:
     def _fetch(self, members: Members, now: float) -> list[Action]:
         if not len(self._memory.fetcher):
             return []
-        reachable = {peer.key for peer in self._memory.peers if peer.can_be_asked(now)}
+        reachable = {peer.key for peer in self._memory.peers.connected if peer.can_be_asked(now)}
         return self._memory.fetcher.due((p.key for p in members), reachable.__contains__, now)
 
     def _absent(self, members: Members, now: float) -> int:
@@ -465,10 +463,10 @@ class Coordinator:
         if ledger is None:
             return 0
         lately = ledger.authors(ledger.rules.interval(self._memory.slot(now)) - 2)
-        away = lately - members.keys - {self.author}
-        return sum(not self._memory.peers.has_left(key) for key in away)
+        present, peers = members.keys, self._memory.peers
+        return sum(not (key in present or key == self.author or peers.has_left(key)) for key in lately)
 
-    def _watch_catching_up(self, members: list[Peer], now: float) -> None:
+    def _watch_catching_up(self, members: Members, now: float) -> None:
         assert self._memory.ledger is not None
         if members:
             self._memory.joined_at = now
@@ -476,12 +474,12 @@ class Coordinator:
             self._steering.caught_up = False
             return
         alone = not members and now - self._memory.joined_at >= self._settings.join_wait
-        level = not self._steering.caught_up and any(
-            p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members
-        )
-        self._steering.caught_up = self._steering.caught_up or alone or level
+        if self._steering.caught_up:
+            return
+        level = any(p.heartbeat is not None and self._memory.repair.has_had(p.heartbeat.digest) for p in members)
+        self._steering.caught_up = alone or level
 
-    def _settle(self, members: list[Peer], now: float) -> list[Action]:
+    def _settle(self, members: Members, now: float) -> list[Action]:
         if self._settling is None or self._memory.ledger is None:
             return []
         why = self._settling.verdict(members, self._memory.ledger.digest, now)

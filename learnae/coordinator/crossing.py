@@ -9,7 +9,7 @@ from learnae.coordinator.actions import Action, Drop, GoOver, KeepCut, Notice, S
 from learnae.coordinator.adoption import Goal
 from learnae.coordinator.history import History
 from learnae.coordinator.memory import Memory
-from learnae.coordinator.peers import Members
+from learnae.coordinator.peers import Members, Peer, opinions
 from learnae.ledger import Kept, Ledger
 from learnae.manifest import Manifest
 from learnae.wire import CutId
@@ -37,7 +37,7 @@ class Crossing:
             return memory.cuts.fetch(curious.cid, holders, now)
         holders = [
             peer.key
-            for peer in memory.peers
+            for peer in memory.peers.connected
             if peer.can_be_asked(now)
             and peer.heartbeat is not None
             and peer.heartbeat.swarm == goal.swarm
@@ -63,7 +63,8 @@ class Crossing:
         # The trainer must be up: what it holds decides whether anything is missing.
         newest = adoption.most_attested(members.opinions, ledger.closed, memory.cuts.voters)
         # Most of those who could tell: a single member may claim anything.
-        voters = [p.heartbeat for p in members if p.connected and p.heartbeat and memory.cuts.votes(p.key)]
+        near = [p for p in memory.peers.connected if p.key in members.keys]
+        voters = [p.heartbeat for p in near if p.heartbeat and memory.cuts.votes(p.key)]
         judges = [beat for beat in voters if beat.settled]
         memory.behind = 2 * sum(beat.floor > ledger.closed for beat in judges) > len(judges)
         if newest is not None and lasting("behind", holds=memory.behind, now=now):
@@ -95,19 +96,19 @@ class Crossing:
     def _other_genesis(self, members: Members, now: float) -> Goal | None:
         memory = self._memory
         assert memory.ledger is not None and memory.genesis is not None
-        swarms: dict[bytes, Members] = {}
-        for peer in memory.strangers(now):
-            beat = peer.heartbeat
-            if beat is None or beat.swarm is None:
+        swarms: dict[bytes, list[Peer]] = {}
+        for swarm, strangers in memory.strangers(now):
+            if swarm is None:
                 continue
-            known = peer.genesis is not None and peer.genesis.swarm_id(memory.topic) == beat.swarm
-            if known and peer.genesis is not None and memory.genesis.differs_only_in_weights(peer.genesis):
-                swarms.setdefault(beat.swarm, Members()).append(peer)
+            for peer in strangers:
+                known = peer.genesis is not None and peer.genesis.swarm_id(memory.topic) == swarm
+                if known and peer.genesis is not None and memory.genesis.differs_only_in_weights(peer.genesis):
+                    swarms.setdefault(swarm, []).append(peer)
         for swarm, peers in sorted(swarms.items()):
             wins = adoption.better_genesis(memory.ledger.swarm, len(memory.ledger), len(members), swarm, peers)
             if memory.adoption.lasting(f"genesis {swarm.hex()}", holds=wins, now=now):
                 pruned = all(peer.heartbeat is not None and peer.heartbeat.floor >= 0 for peer in peers)
-                cut = adoption.most_attested(peers.opinions, -1) if pruned else None
+                cut = adoption.most_attested(opinions(peers), -1) if pruned else None
                 genesis = peers[0].genesis
                 assert genesis is not None
                 return Goal("others on the topic started from other weights and have done more", swarm, genesis, cut)
@@ -141,7 +142,7 @@ class Crossing:
         memory.adoption.reached()
         memory.steering.caught_up = False
         memory.joined_at = now
-        connected = (peer.key for peer in memory.members(now) if peer.connected)
+        connected = (peer.key for peer in memory.peers.connected if peer.key in memory.members(now).keys)
         for key in islice(connected, memory.settings.parallel):  # heartbeats tell whether it takes more than these
             memory.repair.ask(key, now)
         return [*actions, *self._history.load(manifest)]

@@ -82,8 +82,8 @@ class Memory:
         """The other live nodes of this swarm."""
         return self.peers.members(self.ledger.swarm if self.ledger is not None else None, now, self.settings.expiry)
 
-    def strangers(self, now: float) -> Members:
-        """The other live nodes on the topic that are in no swarm, or in another one."""
+    def strangers(self, now: float) -> list[tuple[bytes | None, Members]]:
+        """The other live nodes on the topic that are in no swarm, or in another one, by swarm."""
         swarm = self.ledger.swarm if self.ledger is not None else None
         return self.peers.strangers(swarm, now, self.settings.expiry)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from learnae.coordinator.peers import Peer
+from learnae.coordinator.peers import Members
 from learnae.coordinator.settings import Settings
 
 SETTLING = "settling"
@@ -24,7 +24,7 @@ class Settling:
     confirmed: set[bytes] = field(default_factory=set)
     """Members which were seen to hold all our updates."""
 
-    def verdict(self, members: list[Peer], digest: bytes, now: float) -> str | None:
+    def verdict(self, members: Members, digest: bytes, now: float) -> str | None:
         """Why it is time to leave, or None to stay."""
         waited = now - self.since
         going_on = [peer for peer in members if peer.heartbeat is not None and peer.heartbeat.state != SETTLING]

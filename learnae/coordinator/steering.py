@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
+from bisect import bisect_right
 
 from learnae.coordinator.actions import Action, Mode, SetShare, Train
-from learnae.coordinator.peers import Peer
+from learnae.coordinator.peers import Members
 
-_WORKING = ("training", "alone")
 _WAVERING = 0.1
 _FASTEST = 2.0
 _SLOWEST = 0.25
@@ -33,7 +32,7 @@ class Steering:
         self._mode = None
         self.share = 0.0
 
-    def orders(self, members: list[Peer], absent: int, rate: float) -> list[Action]:
+    def orders(self, members: Members, absent: int, rate: float) -> list[Action]:
         """What to tell the trainer now, in a swarm with these other members; `rate`: own samples per second.
 
         `absent` nodes worked until a short while ago and are expected back. They keep their shares: if others took
@@ -42,8 +41,7 @@ class Steering:
         if not self.ready:
             return []
         actions: list[Action] = []
-        rates = [p.heartbeat.rate for p in members if p.heartbeat and p.heartbeat.state in _WORKING]
-        share = fair_share(rate, [*rates, *[0.0] * absent])
+        share = fair_share(rate, [*[0.0] * absent, *members.rates])
         # Rates are measured and waver; who joins or leaves changes the shares by more than that.
         if abs(share - self.share) > _WAVERING * share and not self.finishing:
             self.share = share
@@ -67,10 +65,13 @@ def fair_share(rate: float, others: list[float]) -> float:
     known yet counts as an average one. Nobody gets more than twice, or less than a quarter of, an equal share: a rate
     is only a claim, and the rarest data may be on the slowest PC.
     """
-    known = [value for value in (rate, *others) if value > 0]
-    if not known:
-        return 1.0 / (1 + len(others))
-    middle = statistics.median_low(known)
-    counted = [min(value or middle, _FASTEST * middle) for value in (rate, *others)]
-    equal = 1.0 / len(counted)
-    return min(max(counted[0] / math.fsum(counted), _SLOWEST * equal), _FASTEST * equal, 1.0)
+    equal = 1.0 / (1 + len(others))
+    rates = sorted((rate, *others))
+    unknown = bisect_right(rates, 0.0)
+    if unknown == len(rates):
+        return equal
+    middle = rates[(unknown + len(rates) - 1) // 2]
+    most = _FASTEST * middle
+    fast = bisect_right(rates, most)
+    total = math.fsum((unknown * middle, (len(rates) - fast) * most, *rates[unknown:fast]))
+    return min(max(min(rate or middle, most) / total, _SLOWEST * equal), _FASTEST * equal, 1.0)

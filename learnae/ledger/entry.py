@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from learnae.genesis import Genesis
@@ -24,10 +24,11 @@ class Entry:
     base: CutId | None
     digest: bytes
 
-    @property
-    def id(self) -> UpdateId:
-        """Author and number; not unique if the author has signed two contents under one number."""
-        return self.author, self.seq
+    id: UpdateId = field(init=False, repr=False, compare=False)
+    """Author and number; not unique if the author has signed two contents under one number."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", (self.author, self.seq))
 
     def __hash__(self) -> int:
         return hash(self.digest)

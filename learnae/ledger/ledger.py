@@ -104,8 +104,11 @@ class Ledger:
         """Whether the cut that the author's weights stand on precedes the update, and not by too many others."""
         interval = self.rules.interval(entry.slot)
         base = entry.base.index if entry.base is not None else -1
-        between = [index for index in self.chain if base < index < interval]
-        return base < interval and len(between) <= self.rules.staleness
+        if base >= interval:
+            return False
+        if len(self.chain) <= self.rules.staleness:
+            return True
+        return sum(base < index < interval for index in self.chain) <= self.rules.staleness
 
     def is_foreign(self, entry: Entry) -> bool:
         """Whether the author's weights stand on another history than the one settled here.
@@ -144,9 +147,11 @@ class Ledger:
         """
         interval, window = self.rules.interval(entry.slot), self.rules.window
         name = entry.id
-        near = [
-            entries[name] for i, entries in self._intervals.items() if name in entries and abs(i - interval) <= window
-        ]
+        near = []
+        if entry.seq <= self.vector.last(entry.author):
+            for i, entries in self._intervals.items():
+                if name in entries and -window <= i - interval <= window:
+                    near.append(entries[name])
         if (same := self._slots.get((entry.author, entry.slot))) is not None:
             near.append(same)
         if not near:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from learnae.coordinator import events
 from netsim.sim import links
-from netsim.sim.network import Member, Network
+from netsim.sim.network import Fate, Letter, Member, Network
 
 EXACT = 100
 HOP = 0.002
@@ -72,8 +72,11 @@ class Gossip:
         """Of each node's heartbeat, in seconds."""
         self._joined = -1
         self._crowd: list[Member] = []
+        self._lines: list[links.Line] = []
         self._hop = 0.0
         self._missed = 0.0
+        self._last: dict[bytes, Fate] = {}
+        """Of each author's newest heartbeat."""
 
     def publish(self, author: Member, kind: Kind, envelope: bytes) -> None:
         """Announce something to everybody who can be reached: to nobody before the author has found others."""
@@ -204,10 +207,11 @@ class Gossip:
         self.copies += copies
         lost = 0.0 if network.lossless else self._missed
         back = links.acknowledged(weight)
-        for node in crowd:
-            line = network.lines[node.place]
-            line.sent += (weight + back) * (degree - 1)
-            line.received += (weight * (1.0 - lost) + back) * (degree - 1)
+        sent = (weight + back) * (degree - 1)
+        received = (weight * (1.0 - lost) + back) * (degree - 1)
+        for line in self._lines:
+            line.sent += sent
+            line.received += received
         network.lost += weight * (degree - 1) * lost * count
         network.lines[author.place].sent += weight
         network.lines[crowd[0].place].received += weight
@@ -216,21 +220,27 @@ class Gossip:
         start, size, level, done = self._draw.randrange(count), degree, 1, 0
         missed, draw, origin = lost ** (degree - 1), self._draw.random, author.place
         order = crowd[start:] + crowd[:start]
+        fate, before = Fate(), None
+        if kind is events.HeartbeatHeard:
+            before, self._last[author.author] = self._last.get(author.author), fate
         while done < count:
-            letter = (network.agenda.now + level * step, event)
+            letter: Letter = (network.agenda.now + level * step, event, fate)
             for node in order[done : done + size]:
-                if node is author or (network.parted and not network.together(origin, node.place)):
+                if network.parted and not network.together(origin, node.place):
                     continue
-                if not missed or draw() >= missed:
+                if (not missed or draw() >= missed) and node is not author:
                     node.inbox.append(letter)
             done, size, level = done + size, size * (degree - 1), level + 1
+        if before is not None and not missed and not network.parted:
+            before.void = network.agenda.now + level * step
 
     def _current_crowd(self) -> list[Member]:
         network = self._network
-        if self._joined != network.changes:
-            self._joined = network.changes
+        if self._joined != network.crowds:
+            self._joined = network.crowds
             self._crowd = [node for place, node in network.online.items() if network.peers[place]]
             self._draw.shuffle(self._crowd)
+            self._lines = [network.lines[node.place] for node in self._crowd]
             found = [network.lines[node.place].link for node in self._crowd]
             self._hop = HOP + 2 * statistics.fmean(link.latency + link.jitter for link in found)
             self._missed = 1.0 - statistics.fmean(1.0 - link.loss for link in found) ** 2

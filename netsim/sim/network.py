@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from learnae.coordinator import events
@@ -27,13 +28,25 @@ _STUCK = 10.0
 """Seconds until an exchange without an answer is given up."""
 
 
+@dataclass(eq=False, slots=True)
+class Fate:
+    """What becomes of a message in the inboxes that it has reached."""
+
+    void: float = math.inf
+    """From when on a newer heartbeat of the same author lies in all of them: then this one need not be read."""
+
+
+Letter = tuple[float, events.Event, Fate]
+"""When it came, what it says, and whether that still matters."""
+
+
 class Member(Protocol):
     """What the network needs of a node."""
 
     place: int
     author: bytes
     gone: bool
-    inbox: list[tuple[float, events.Event]]
+    inbox: list[Letter]
 
     def handle(self, event: events.Event) -> None:
         """Something happened."""
@@ -62,7 +75,9 @@ class Network:
         self.lost = 0.0
         """Bytes that were sent and never received."""
         self.changes = 0
-        """How often connections came or went."""
+        """How often connections came or went,"""
+        self.crowds = 0
+        """and how often somebody found a first connection, or was gone."""
         self.degree = 0
         """Neighbours in a node's mesh, over which messages are passed on,"""
         self.published = 0
@@ -93,6 +108,7 @@ class Network:
         for other in list(self.peers[node.place]):
             self._part(node.place, other, 0.0 if announced else _DEAD)
         del self.online[node.place], self.peers[node.place], self._places[node.author]
+        self.crowds += 1
 
     def partition(self, part: float) -> None:
         """The first places no longer reach the others; 0 heals that."""
@@ -114,6 +130,7 @@ class Network:
         for here, there in ((one, other), (other, one)):
             self._charge(here)
             self.peers[here].pop(there, None)
+            self.crowds += not self.peers[here]
             node, gone = self.online[here], self.online[there].author
             self.agenda.after(delay, self._parted, node, gone)
         self.changes += 1
@@ -155,6 +172,7 @@ class Network:
         back = links.carry(*lines[::-1], links.HANDSHAKE, there, lossless=True)
         for place in (one.place, other.place):
             self._charge(place)
+        self.crowds += not (self.peers[one.place] and self.peers[other.place])
         self.peers[one.place][other.place] = None
         self.peers[other.place][one.place] = None
         self.changes += 1

@@ -23,7 +23,7 @@ from netsim.sim.agenda import Agenda
 from netsim.sim.clocks import Clock
 from netsim.sim.disk import Books, Checkpoint, Disk
 from netsim.sim.gossip import Gossip
-from netsim.sim.network import Network
+from netsim.sim.network import Letter, Network
 from netsim.sim.rounds import Rounds
 from netsim.sim.sharing import Shared
 
@@ -124,7 +124,7 @@ class Node:
         self._loads = 0
         self._rate = 0.0
         self._heard: list[Heard] = []
-        self.inbox: list[tuple[float, events.Event]] = []
+        self.inbox: list[Letter] = []
         """What gossip has brought, with its moment, and nobody has looked at."""
         self._ticking = 0
         self._began = world.agenda.now
@@ -189,9 +189,11 @@ class Node:
         tally.inboxes += 1
         measured = not tally.inboxes % _SAMPLE
         began = time.process_time() if measured else 0.0
-        for moment, event in came:
+        for moment, event, fate in came:
             if moment > now:
                 break
+            if fate.void <= now:
+                continue
             todo = handle(event, read(moment))
             if todo:
                 self._carry_out(todo)
@@ -199,10 +201,16 @@ class Node:
             tally.seconds += _SAMPLE * (time.process_time() - began)
 
     def _carry_out(self, todo: list[actions.Action]) -> None:
-        for action in todo:
-            keep = _DONE.get(type(action))
-            if keep is not None:
-                keep(self, action)
+        if len(todo) > 1:
+            for action in todo:
+                keep = _DONE.get(type(action))
+                if keep is not None:
+                    keep(self, action)
+        elif type(todo[0]) is actions.LearnAddresses:  # by far the most frequent one, of no use here
+            return
+        elif type(todo[0]) in _DONE:
+            _DONE[type(todo[0])](self, todo[0])
+            return
         for action in todo:
             perform = _PERFORMED.get(type(action))
             if perform is not None:

@@ -60,8 +60,8 @@ def test_a_scenario_expects_what_a_swarm_that_fails_does_not_give(name: str, sma
 
 
 def test_runs_are_the_same_to_the_bit_on_any_number_of_processes() -> None:
-    bowl = scenario.load("lan-lab", {"workload.kind": "quadratic", "run.seconds": 20.0, "run.quiet": 5.0}, small=True)
-    digits = scenario.load("lan-lab", {"run.seconds": 20.0, "run.quiet": 5.0}, small=True)
+    bowl = scenario.load("lan-lab", {"workload.kind": "quadratic", "run.seconds": 15.0, "run.quiet": 5.0}, small=True)
+    digits = scenario.load("lan-lab", {"run.seconds": 10.0, "run.quiet": 5.0}, small=True)
     wanted = [jobs.Job("bowl", bowl, 0), jobs.Job("digits", digits, 0), jobs.Job("bowl", bowl, 1)]
     one = [result.digest for result in jobs.run(wanted, 1, Nobody())]
     two = [result.digest for result in jobs.run(wanted, 2, Nobody())]
