@@ -9,7 +9,7 @@ from netsim.scenario import Link
 from netsim.sim.agenda import Agenda
 from netsim.sim.gossip import Gossip
 from netsim.sim.links import Line
-from netsim.sim.network import Network
+from netsim.sim.network import Letter, Network
 
 FAST = Link(latency=0.01, up=1e6, down=1e6)
 
@@ -21,7 +21,7 @@ class Person:
     place: int
     agenda: Agenda
     gone: bool = False
-    inbox: list[tuple[float, events.Event]] = field(default_factory=list)
+    inbox: list[Letter] = field(default_factory=list)
     heard: list[tuple[float, events.Event]] = field(default_factory=list)
 
     author: bytes = b""
@@ -34,7 +34,7 @@ class Person:
 
     def letters(self) -> list[bytes]:
         """What gossip has brought, copy by copy or on average."""
-        came = [*self.heard, *self.inbox]
+        came = [*self.heard, *(letter[:2] for letter in self.inbox)]
         return [event.envelope for _, event in came if isinstance(event, events.HeartbeatHeard | events.UpdateHeard)]
 
     def connected(self) -> set[bytes]:

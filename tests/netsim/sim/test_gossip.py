@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from statistics import fmean
 
 import pytest
@@ -84,7 +85,12 @@ def test_both_ways_of_reckoning_agree_on_bytes_and_on_delays(monkeypatch: pytest
         town.agenda.run(began + 5.0)
         here = [town.people[place] for place in range(1, 90)]
         # Whatever else they were told, they were told before.
-        came = [time for person in here for time, event in [*person.heard, *person.inbox] if time > began]
+        came = [
+            time
+            for person in here
+            for time, event in [*person.heard, *(letter[:2] for letter in person.inbox)]
+            if time > began
+        ]
         return town.sent() - before, fmean(came) - began
 
     (bytes_each, delay_each), (bytes_mean, delay_mean) = figures(100), figures(50)
@@ -127,3 +133,16 @@ def test_who_is_not_even_there_tells_nobody() -> None:
     town.publish(0, b"hello?")
     town.agenda.run(town.agenda.now + 5.0)
     assert all(not person.letters() for person in town.people)
+
+
+def test_a_heartbeat_is_void_once_the_next_one_of_its_author_lies_in_every_inbox() -> None:
+    town = Town(120, FAST)
+    town.publish(0, b"first")
+    town.agenda.run(town.agenda.now + 5.0)
+    between = town.agenda.now
+    town.publish(0, b"second")
+    town.publish(1, b"another")
+    for person in town.people[2:]:
+        (first, second, another) = person.inbox
+        assert first[2].void >= max(between, *(other.inbox[1][0] for other in town.people[2:]))
+        assert second[2].void == another[2].void == math.inf
