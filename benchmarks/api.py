@@ -175,7 +175,8 @@ def steps_of(node: Node) -> tuple[float, dict[str, Any]]:
     deadline = time.monotonic() + 30
     while True:
         try:
-            return time.monotonic(), node.status()
+            status = node.status()
+            return time.monotonic(), status
         except Unreachable:
             if time.monotonic() > deadline:
                 raise
@@ -240,7 +241,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """Run, print, compare with the targets."""
     options = arguments(__doc__ or "", given)
     report = Report("api", options)
-    count, seconds, turns = (40, 8.0, 2) if options.quick else (200, 20.0, 4)
+    count, seconds, turns = (40, 8.0, 4) if options.quick else (200, 20.0, 4)
     with tempfile.TemporaryDirectory() as directory, Swarm(Path(directory)) as swarm:
         first = swarm.start(*FLAGS, "--shard", "1/2")
         swarm.wait_ready(180)

@@ -8,7 +8,7 @@ import trio
 
 from learnae.bucket import Bucket
 
-CONNECTIONS: Final = (200.0, 300.0)
+CONNECTIONS: Final = (50.0, 200.0)
 """A second, and at once: the system holds the next ones meanwhile. To turn one away costs some 0.25 ms."""
 REQUESTS: Final = (25.0, 100.0)
 """A second, and at once. A dashboard asks twice a second; an answer costs some three milliseconds."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "::1")
 PORT_TRIES = 32
-_BACKLOG = 256
+_BACKLOG = 128
 """Connections that the system holds until it is their turn; those beyond come again a second later by themselves."""
 
 log = logs.get("status")
