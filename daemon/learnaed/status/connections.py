@@ -39,6 +39,8 @@ class PatientStream:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
+        self.ended = False
+        """Whether the client has gone, or wants no more."""
 
     async def send_all(self, data: bytes) -> None:
         """Send, as long as the client takes some of it every ten seconds."""
@@ -51,7 +53,13 @@ class PatientStream:
 
     async def receive_some(self, most: int | None = None) -> bytes:
         """The next bytes."""
-        return await self._stream.receive_some(most)
+        try:
+            data = await self._stream.receive_some(most)
+        except BaseException:
+            self.ended = True
+            raise
+        self.ended = not data
+        return data
 
     async def send_eof(self) -> None:
         """Say that no more will come."""
@@ -96,12 +104,17 @@ class Connections:
     def __init__(self, config: HypercornConfig) -> None:
         self._config = config
         self._pace = Pace(*pace.CONNECTIONS)
-        self._open: set[PatientStream] = set()
+        self._open: dict[tuple[str, int], PatientStream] = {}
         self.turned_away = 0
         """Connections that came when there were too many."""
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def has(self, client: tuple[str, int] | None) -> bool:
+        """Whether this client, host and port, is still there to take an answer."""
+        stream = self._open.get((client[0], client[1])) if client else None
+        return stream is not None and not stream.ended
 
     async def serve(self, app: ASGIApp, listener: socket.socket) -> None:
         """Serve `app` on a socket that listens, until cancelled; then every connection is closed at once."""
@@ -115,14 +128,19 @@ class Connections:
                 return
             patient = PatientStream(stream)
             patient.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-            self._open.add(patient)
+            try:
+                client = stream.socket.getpeername()[:2]
+            except OSError:  # it has gone already
+                await stream.aclose()
+                return
+            self._open[client] = patient
             server: Awaitable[None] = _Server(wrapped, self._config, context, ConnectionState({}), patient)  # type: ignore[arg-type]
             try:
                 await server
             except Exception as error:
                 log.debug("a connection to the status endpoint failed", error=logs.explain(error), exc_info=error)
             finally:
-                self._open.discard(patient)
+                del self._open[client]
                 patient.abort()
 
         async with trio.open_nursery() as nursery:
@@ -135,7 +153,7 @@ class Connections:
         try:
             await trio.sleep_forever()
         finally:
-            for patient in list(self._open):
+            for patient in list(self._open.values()):
                 patient.abort()
 
 

@@ -59,6 +59,7 @@ class Load:
 
 Hosts = Callable[[str], bool]
 """Whether a Host header names this PC."""
+Present = Callable[[tuple[str, int] | None], bool]
 
 
 def local_hosts(port: int) -> Hosts:
@@ -91,14 +92,18 @@ class Guard:
         hosts: which Host headers are answered.
         access: who may do what.
         load: shared by all guards.
+        present: whether a client, host and port, still waits for its answer.
         closed: reading needs rights too, except for the route that gives them.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, access: Access, load: Load, *, closed: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Hosts, access: Access, load: Load, present: Present, *, closed: bool
+    ) -> None:
         self._app = app
         self._hosts = hosts
         self._access = access
         self._load = load
+        self._present = present
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +111,8 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        await self._load.pace.turn()
+        if not await self._load.pace.turn(lambda: self._present(scope.get("client"))):
+            return
         self._load.requests += 1
         started = False
 

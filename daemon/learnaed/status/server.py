@@ -77,10 +77,11 @@ async def serve(
 
     app = build(source, access, figures)
     async with trio.open_nursery() as nursery:
-        local = Guard(app, local_hosts(bound), access, load, closed=False)
+        local = Guard(app, local_hosts(bound), access, load, connections.has, closed=False)
         nursery.start_soon(connections.serve, local, listener)
         if far is not None:
-            nursery.start_soon(connections.serve, Guard(app, remote_hosts(), access, load, closed=True), far)
+            distant = Guard(app, remote_hosts(), access, load, connections.has, closed=True)
+            nursery.start_soon(connections.serve, distant, far)
             log.warning("other machines reach the status endpoint, unencrypted and with the token", address=remote)
         try:
             if directory is not None:
