@@ -117,6 +117,21 @@ async def test_what_comes_too_fast_is_slowed_down(patched: str, monkeypatch: pyt
         assert trio.current_time() - began >= 10 / 20 * 0.9
 
 
+async def test_clients_that_break_off_in_a_large_body_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when their turn would have come only later."""
+    monkeypatch.setattr("learnaed.status.pace.REQUESTS", (5.0, 1.0))
+    async with served(FakeSource()) as client:
+        for _ in range(4):
+            async with await trio.open_tcp_stream(*address(client)) as connection:
+                with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(0.3):
+                    await connection.send_all(request(client, "/api/pause", 10 * MEGABYTE, "POST"))
+                    while True:
+                        await connection.send_all(bytes(65536))
+        with trio.fail_after(20):
+            while (await client.get("/api/status")).json()["api"]["connections"] > 1:
+                pass
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
 async def test_ten_megabytes(method: str) -> None:
     """They are not read: the client is told so, or finds the connection closed while it still sends."""

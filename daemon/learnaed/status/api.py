@@ -29,12 +29,11 @@ from learnaed import logs
 from learnaed.status import metrics, pages
 from learnaed.status.access import TICKET_SECONDS, Access
 from learnaed.status.events import Events
-from learnaed.status.guard import problem, unauthorised
+from learnaed.status.guard import MAX_BODY, problem, unauthorised
 from learnaed.status.openapi import CID_PATTERN
 from learnaed.status.query import number, only, whole
 from learnaed.status.source import StatusSource
 
-MAX_BODY = 4096  # Bytes. Only `PUT /api/limits` needs a body at all.
 BODY_SECONDS = 30.0
 LONGEST_PAUSE = 366 * 86400.0
 UPDATES, MOST_UPDATES = 100, 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from learnaed.status.pace import Pace
 
 MAX_REQUESTS = 64
 """Requests that are answered at a time, event streams aside; one more is told to come again."""
+MAX_BODY = 4096
+"""Bytes. Only `PUT /api/limits` needs a body at all."""
+_LARGE = f"the request body is larger than {MAX_BODY} bytes, or its length is not told"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -111,8 +115,12 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        if not await self._load.pace.turn(lambda: self._present(scope.get("client"))):
-            return
+        # What has a body does not wait: that would fill hypercorn's queue, and a client that breaks off then hangs it.
+        # It has its connection closed instead, and connections wait for their turn.
+        if _length(scope) or await self._load.pace.turn(lambda: self._present(scope.get("client"))):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._load.requests += 1
         started = False
 
@@ -123,6 +131,8 @@ class Guard:
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                if _length(scope):
+                    headers["Connection"] = "close"
             await send(message)
 
         refusal = self._refusal(scope)
@@ -148,6 +158,8 @@ class Guard:
             return problem(421, f"this endpoint answers {where}; see `learnae dashboard --print`")
         if _foreign(headers, hosts[0]):
             return problem(403, "this request comes from another site's page, which has no business here")
+        if _length(scope) > MAX_BODY:
+            return problem(413, _LARGE)
         may_read = not self._closed or self._access.may_read(headers.get("authorization"), _cookie(headers))
         if not may_read and not _redeems(scope):
             return unauthorised()
@@ -166,6 +178,12 @@ def problem(
 ) -> JSONResponse:
     """An answer that says what is wrong. `code`: its name in docs/errors.md, if not the usual one of the status."""
     return JSONResponse({"error": message, "code": code or _CODES.get(status, "defect")}, status, headers)
+
+
+def _length(scope: Scope) -> float:
+    """Bytes of the body."""
+    headers = Headers(scope=scope)
+    return math.inf if "transfer-encoding" in headers else int(headers.get("content-length", "0"))
 
 
 def _foreign(headers: Headers, host: str) -> bool:
