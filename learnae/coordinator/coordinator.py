@@ -13,7 +13,18 @@ from typing import Any, Protocol, TypeVar
 
 from learnae.cid import names, raw_cid
 from learnae.coordinator import events
-from learnae.coordinator.actions import Accept, Action, LearnAddresses, Leave, Notice, PublishHeartbeat, PublishUpdate
+from learnae.coordinator.actions import (
+    Accept,
+    Action,
+    Apply,
+    LearnAddresses,
+    Leave,
+    LoadCut,
+    Notice,
+    PublishHeartbeat,
+    PublishUpdate,
+    Unapply,
+)
 from learnae.coordinator.adoption import AdoptionStatistics
 from learnae.coordinator.crossing import Crossing
 from learnae.coordinator.cuts import CutsStatistics
@@ -170,7 +181,7 @@ class Coordinator:
                 actions = [*actions, *self._intake.weigh()]
             return [*actions, *self._fetch(self.members(now), now)] if kind is events.BlocksFetched else actions
         self._looked = now
-        return [*actions, *self._after(now)]
+        return _without_void([*actions, *self._after(now)])
 
     def _jump(self, gap: float) -> None:
         """The clock was set, or this PC slept: others did not fall silent, we did not listen."""
@@ -527,6 +538,12 @@ class Coordinator:
             cuts=self._memory.cuts.statistics(self._memory.members(now)) if self._memory.ledger is not None else None,
             adoption=self._memory.adoption.statistics(),
         )
+
+
+def _without_void(todo: list[Action]) -> list[Action]:
+    """Without what the trainer is to add or subtract before it loads a cut: the store may not have it any more."""
+    loads = max((place for place, action in enumerate(todo) if isinstance(action, LoadCut)), default=0)
+    return [action for place, action in enumerate(todo) if place >= loads or not isinstance(action, Apply | Unapply)]
 
 
 _ON: dict[type[events.Event], Callable[[Coordinator, Any, float], list[Action]]] = {
