@@ -29,7 +29,6 @@ from benchmarks.report import Report, arguments
 from learnae import wire
 from learnae.cid import raw_cid
 from learnae.codec import CodecSettings, Payload
-from learnae.coordinator.fetcher import riding
 from learnae.learner import AVERAGING, Round
 from learnae.wire import Part, Update
 from netsim import plots
@@ -45,6 +44,8 @@ FRUGAL: Final = 20
 """Of the bytes of the best FedAvg, the part one over this is what the target asks of."""
 COPIES: Final = 2.1
 """How often a node receives what is gossiped, as measured among daemons with a mesh of three."""
+RIDING: Final = 1024
+"""Bytes of a payload that ride in an announcement, at most. In the daemon up to 4096 do yet, which costs more."""
 TOGETHER: Final = 1.9
 """Payloads that one request brings, as simulated among a hundred nodes whose rounds end over half a slot."""
 _EMPTY: Final = 64
@@ -99,9 +100,9 @@ class Course(msgspec.Struct, frozen=True):
     update: float = 0.0
 
 
-def price(payload: int, members: int) -> float:
-    """Bytes that a node sends and receives for one update of another with so large a payload, the daemon's way."""
-    inline = payload <= riding(members)
+def price(payload: int) -> float:
+    """Bytes that a node sends and receives for one update of another with so large a payload."""
+    inline = payload <= RIDING
     update = Update(
         swarm=bytes(32),
         seq=40,
@@ -164,7 +165,7 @@ def swarm(place: Place, setting: Setting) -> Course:
             pupil.restart_round()
         average += np.float32(AVERAGING) * (common.read() - average)
         if looked_at(turn, setting):
-            heard = math.fsum(price(size, place.nodes - 1) for size in sizes) * (place.nodes - 1) / place.nodes
+            heard = math.fsum(price(size) for size in sizes) * (place.nodes - 1) / place.nodes
             points.append(_point(crew, average, common.read(), heard))
     return Course(points, float(np.mean(sizes)))
 

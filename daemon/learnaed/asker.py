@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TypeVar
 
 from learnae import wire
@@ -45,10 +46,10 @@ class Asker:
         return reply.genesis if reply is not None else None
 
     async def blocks(self, peer: bytes, cids: Sequence[bytes]) -> tuple[bytes, ...] | None:
-        """The first of these blocks, an empty one for each that the peer lacks; None if it gives none at all. They may
-        be others than asked for."""
+        """The first of these blocks, at least one, up to one that the peer lacks. They may be others than asked for."""
         reply = await self._ask(peer, protocols.BLOCK, BlockRequest(tuple(cids)), BlockReply)
-        return reply.blocks[: len(cids)] if reply is not None and any(reply.blocks) else None
+        given = tuple(takewhile(bool, reply.blocks[: len(cids)])) if reply is not None else ()
+        return given or None
 
     async def _ask(self, peer: bytes, name: str, request: wire.Message, kind: type[M]) -> M | None:
         try:

@@ -477,8 +477,7 @@ class Driver:
         self.post(events.GenesisHeard(peer, await self._asker.genesis(peer)))
 
     async def _fetch(self, action: actions.Fetch) -> None:
-        for fetched in await self._payloads.fetch(action):
-            self.post(fetched)
+        self.post(await self._payloads.fetch(action))
 
     async def _fetch_manifest(self, action: actions.FetchManifest) -> None:
         blocks = await self._asker.blocks(action.peer, [action.cid])

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import accumulate
 
 import trio
 
 from learnae import protocol
 from learnae.cid import raw_cid
 from learnae.coordinator import actions, events
-from learnae.coordinator.fetcher import BATCH
 from learnae.ledger import Entry
 from learnae.peer import short
-from learnae.wire import MAX_BLOCKS, Part, Update
+from learnae.wire import Part, Update
 from learnaed.asker import BLOCKS_AT_ONCE, Asker
 from learnaed.patience import RETRY_SECONDS, Patience
 from learnaed.store import Store
@@ -51,47 +49,36 @@ class Payloads:
 
     # --- in
 
-    async def fetch(self, fetch: actions.Fetch) -> list[events.BlocksFetched]:
-        """Get what is missing of these payloads from this peer; of each, what came of it.
+    async def fetch(self, wanted: actions.Fetch) -> events.BlocksFetched:
+        """Get what is missing of a payload from this peer.
 
         Each block is checked and stored when it comes. Later attempts, even after a restart, go on from there.
         """
-        missing: list[tuple[bytes, Part]] = []
-        failed: set[bytes] = set()
-        lied = b""
-        for wanted in fetch.wanted:
-            for part in dict.fromkeys(wanted.parts):
-                held = await self._patiently(self._store.piece, part.cid)
-                if held is None:
-                    missing.append((wanted.digest, part))
-                elif len(held) != part.size:
-                    failed.add(wanted.digest)  # The author lies about it: this payload is never complete.
-        while missing := [(digest, part) for digest, part in missing if digest not in failed]:
-            asked = _some(missing)
-            blocks = await self._asker.blocks(fetch.peer, [part.cid for _, part in asked])
+        missing = []
+        for part in dict.fromkeys(wanted.parts):
+            held = await self._patiently(self._store.piece, part.cid)
+            if held is None:
+                missing.append(part)
+            elif len(held) != part.size:
+                return self._fetched(wanted)  # The author lies about it: this payload is never complete.
+        while missing:
+            asked = missing[:BLOCKS_AT_ONCE]
+            blocks = await self._asker.blocks(wanted.peer, [part.cid for part in asked])
             if blocks is None:
-                failed.update(digest for digest, _ in missing)
-                break
+                return self._fetched(wanted)
             pairs = list(zip(asked, blocks, strict=False))
-            good = [block for (_, part), block in pairs if Part(raw_cid(block), len(block)) == part]
+            good = [block for part, block in pairs if Part(raw_cid(block), len(block)) == part]
             if good:
                 await self._patiently(self._store.put, good)
-            lied = next((digest for (digest, part), block in pairs if block and raw_cid(block) != part.cid), b"")
-            if lied:
-                failed.update(digest for digest, _ in missing)
-            failed.update(digest for (digest, part), block in pairs if len(block) != part.size)
+            if len(good) < len(blocks):
+                return self._fetched(wanted, lied=any(raw_cid(block) != part.cid for part, block in pairs))
             missing = missing[len(blocks) :]
-        self._complete.update(
-            (wanted.digest, tuple(part.cid for part in wanted.parts))
-            for wanted in fetch.wanted
-            if wanted.digest not in failed
-        )
-        return [
-            events.BlocksFetched(
-                wanted.digest, fetch.peer, complete=wanted.digest not in failed, lied=wanted.digest == lied
-            )
-            for wanted in fetch.wanted
-        ]
+        self._complete[wanted.digest] = tuple(part.cid for part in wanted.parts)
+        return self._fetched(wanted, complete=True)
+
+    @staticmethod
+    def _fetched(wanted: actions.Fetch, *, complete: bool = False, lied: bool = False) -> events.BlocksFetched:
+        return events.BlocksFetched(wanted.digest, wanted.peer, complete, lied)
 
     async def confirmed(self, fetched: events.BlocksFetched) -> events.BlocksFetched:
         """Look once more when the update is about to be admitted: blocks that it shares with others may be gone."""
@@ -183,9 +170,3 @@ class Payloads:
 
 def _without(entry: Entry) -> Callable[[int], protocol.TrainerMessage]:
     return lambda pieces: protocol.Without(entry.author, entry.seq, entry.digest, pieces)
-
-
-def _some(missing: Sequence[tuple[bytes, Part]]) -> Sequence[tuple[bytes, Part]]:
-    """What to ask for at once: small blocks together, of large ones as many as fit into a reply."""
-    sizes = accumulate(part.size for _, part in missing[:MAX_BLOCKS])
-    return missing[: max(BLOCKS_AT_ONCE, sum(size <= BATCH for size in sizes))]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import trio
 
 from learnae import wire
 from learnae.coordinator import Coordinator
-from learnae.coordinator.fetcher import HOLD
 from learnae.vector import VersionVector
 from learnae.wire import BlockReply, BlockRequest, GenesisReply, GenesisRequest, SyncReply, SyncRequest
 from learnaed import protocols
@@ -16,8 +13,6 @@ from learnaed.library import Library
 from learnaed.network import Network
 from learnaed.store import Store
 
-GLANCE = 0.05
-"""Seconds between two looks for a block that is to come in a moment."""
 _MARGIN = 4096
 _PARALLEL = 8
 
@@ -56,17 +51,9 @@ class Service:
 
     async def _blocks(self, body: bytes, peer: str) -> bytes:
         request = wire.unpack(BlockRequest, body, _MARGIN)
-        deadline = trio.current_time() + HOLD
-        while not any(blocks := await self._found(request.cids)):
-            if not self._coordinator.awaits(request.cids) or trio.current_time() >= deadline:
-                break
-            await trio.sleep(GLANCE)
-        return wire.pack(BlockReply(tuple(blocks)))
-
-    async def _found(self, cids: Sequence[bytes]) -> list[bytes]:
         blocks: list[bytes] = []
         room = wire.MAX_REPLY - _MARGIN
-        for cid in cids:
+        for cid in request.cids:
             block = await self._library.get(cid) or b""
             if len(block) > wire.MAX_BLOCK:
                 block = b""  # as if it were not here: it does not fit into a reply
@@ -74,7 +61,7 @@ class Service:
             if room < 0:
                 break
             blocks.append(block)
-        return blocks
+        return wire.pack(BlockReply(tuple(blocks)))
 
     async def _genesis(self, body: bytes, peer: str) -> bytes:
         wire.unpack(GenesisRequest, body, _MARGIN)

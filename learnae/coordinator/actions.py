@@ -161,20 +161,13 @@ class Sync:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """An update whose payload is to be fetched: its digest, and the blocks."""
+class Fetch:
+    """Ask a peer for the blocks of an update, check and store each as it comes; answer with `BlocksFetched`."""
 
     digest: bytes
-    parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Ask a peer for the blocks of updates, several of them in one request where they fit, check and store each as it
-    comes; answer with a `BlocksFetched` for each update."""
-
+    """Of the update."""
     peer: bytes
-    wanted: tuple[Wanted, ...]
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)

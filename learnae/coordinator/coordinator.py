@@ -7,7 +7,7 @@ socket, reads no clock, starts no thread. One node's whole behaviour in a swarm 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -28,7 +28,6 @@ from learnae.coordinator.actions import (
 from learnae.coordinator.adoption import AdoptionStatistics
 from learnae.coordinator.crossing import Crossing
 from learnae.coordinator.cuts import CutsStatistics
-from learnae.coordinator.fetcher import riding
 from learnae.coordinator.heart import Heart
 from learnae.coordinator.history import History
 from learnae.coordinator.intake import Intake
@@ -42,15 +41,12 @@ from learnae.errors import WireError
 from learnae.genesis import Genesis
 from learnae.ledger import Entry, Ledger, LedgerStatistics, Refusal
 from learnae.peer import short
-from learnae.wire import Heartbeat, Message, Part, Signed, Update, open_envelope, seal
+from learnae.wire import MAX_INLINE, Heartbeat, Message, Part, Signed, Update, open_envelope, seal
 
 M = TypeVar("M", bound=Message)
 
 _FREQUENT = frozenset(
-    (
-        *(events.UpdateHeard, events.BlocksFetched, events.HeartbeatHeard, events.Progress),
-        *(events.PeerConnected, events.PeerDisconnected),
-    )
+    (events.UpdateHeard, events.HeartbeatHeard, events.PeerConnected, events.PeerDisconnected, events.Progress)
 )
 """Events of which there may be so many that what follows from them is looked at now and then."""
 _TELL = {
@@ -152,10 +148,6 @@ class Coordinator:
         """When the next heartbeat is due, by the own clock."""
         return self._heart.next
 
-    def awaits(self, cids: Iterable[bytes]) -> bool:
-        """Whether one of these blocks may come in a moment: who asks for it here is to wait up to `HOLD` for it."""
-        return self._memory.fetcher.awaits(cids)
-
     def members(self, now: float) -> Members:
         """The other live nodes of this swarm."""
         return self._memory.members(now)
@@ -177,9 +169,7 @@ class Coordinator:
         kind = type(event)
         actions = _ON[kind](self, event, now)
         if kind in _FREQUENT and 0 <= now - self._looked < self._settings.glance:
-            if kind is events.UpdateHeard or kind is events.BlocksFetched:
-                actions = [*actions, *self._intake.weigh()]
-            return [*actions, *self._fetch(self.members(now), now)] if kind is events.BlocksFetched else actions
+            return [*actions, *self._intake.weigh()] if kind is events.UpdateHeard else actions
         self._looked = now
         return _without_void([*actions, *self._after(now)])
 
@@ -233,7 +223,7 @@ class Coordinator:
             return [
                 Accept(None, own_seq=self._memory.last_seq)
             ]  # It was stored once, and has been settled or dropped since.
-        inline = len(event.parts) == 1 and len(event.parts[0]) <= riding(len(self.members(now)))
+        inline = len(event.parts) == 1 and len(event.parts[0]) <= MAX_INLINE
         settled = self._memory.cuts.newest_settled()
         update = Update(
             swarm=self._memory.ledger.swarm,
@@ -370,7 +360,7 @@ class Coordinator:
         return actions
 
     def _blocks_fetched(self, event: events.BlocksFetched, now: float) -> list[Action]:
-        signed = self._memory.fetcher.fetched(event.digest, now, complete=event.complete)
+        signed = self._memory.fetcher.fetched(event.digest, complete=event.complete)
         if event.lied:
             return self._memory.lied(event.peer, now)
         if signed is None or self._memory.ledger is None:
@@ -451,7 +441,9 @@ class Coordinator:
             actions += self._intake.reweigh()
             self._watch_catching_up(members, now)
             actions += self._memory.repair.due(self._memory.ledger, self._memory.fetcher, now)
-            actions += self._fetch(members, now)
+            if len(self._memory.fetcher):
+                reachable = {peer.key for peer in self._memory.peers if peer.can_be_asked(now)}
+                actions += self._memory.fetcher.due((p.key for p in members), reachable.__contains__, now)
         actions += self._steering.orders(members, self._absent(members, now), self._heart.rate)
         actions += self._settle(members, now)
         state = self.state(now)
@@ -461,12 +453,6 @@ class Coordinator:
         if state != "leaving" and self._heart.due(state, now):
             actions.append(self._heart.beat(state, self._memory.genesis, self._memory.ledger, self._memory.cuts, now))
         return actions
-
-    def _fetch(self, members: Members, now: float) -> list[Action]:
-        if not len(self._memory.fetcher):
-            return []
-        reachable = {peer.key for peer in self._memory.peers.connected if peer.can_be_asked(now)}
-        return self._memory.fetcher.due((p.key for p in members), reachable.__contains__, now)
 
     def _absent(self, members: Members, now: float) -> int:
         """How many nodes worked in this interval or the one before, and are away without a goodbye."""

@@ -110,7 +110,7 @@ class SyncReplied:
 
 @dataclass(frozen=True, slots=True)
 class BlocksFetched:
-    """A peer answered `Fetch`, of which this is one update; its blocks were checked and stored as they came."""
+    """A peer answered `Fetch`; its blocks were checked and stored as they came."""
 
     digest: bytes
     """Of the update."""

@@ -21,7 +21,7 @@ class Intake:
     def admit(self, signed: Signed[Update], source: bytes, now: float) -> list[Action]:
         """An update has come, its signature is good: take it, have its payload fetched, or refuse it."""
         memory = self._memory
-        assert memory.ledger is not None and memory.genesis is not None
+        assert memory.ledger is not None
         refusal = self.examine(signed, now)
         if refusal is None and signed.message.size > self._largest_update():
             refusal = Refusal.OVERSIZED
@@ -29,7 +29,7 @@ class Intake:
             if memory.fetcher.full(signed.author) and signed.digest not in memory.fetcher:
                 refusal = Refusal.OVERLOAD
             else:
-                memory.fetcher.add(signed, source, now, memory.genesis.slot_seconds)
+                memory.fetcher.add(signed, source)
                 return []
         if refusal is None:
             return self.take(signed, now)

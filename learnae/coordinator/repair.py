@@ -24,7 +24,7 @@ class _Exchange:
 
     def worth_asking(self, held: int) -> bool:
         # While updates are under way everybody holds another subset of them. A peer that holds fewer than we do is
-        # therefore asked only if the difference lasts; and so is one that holds no more than we do and fetch.
+        # therefore asked only if the difference lasts.
         return not self.digest or self.updates > held or self.heard >= 2
 
 
@@ -75,18 +75,16 @@ class Repair:
     def due(self, ledger: Ledger, announced: Iterable[UpdateId], now: float) -> list[Action]:
         """The exchanges to start now; `announced` updates are known already, though their payload is not here yet."""
         actions: list[Action] = []
-        coming = list(announced)
-        held = len(ledger) + len(coming)
         running = [exchange.started for exchange in self._exchanges.values() if exchange.running]
         for key, exchange in list(self._exchanges.items()):
             if exchange.running or exchange.due > now:
                 continue
             if exchange.digest in self._own:
                 del self._exchanges[key]
-            elif exchange.worth_asking(held) and self._room(running, now):
+            elif exchange.worth_asking(len(ledger)) and self._room(running, now):
                 running.append(now)
                 exchange.running, exchange.started = True, now
-                actions.append(Sync(key, ledger.request(coming)))
+                actions.append(Sync(key, ledger.request(announced)))
         return actions
 
     def _room(self, running: list[float], now: float) -> bool:

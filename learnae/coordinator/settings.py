@@ -30,9 +30,6 @@ class Settings:
     """A finished node leaves after so long, and two slots, even when nobody confirms that its updates arrived."""
     parallel: int = 4
     """Most exchanges of each kind at a time."""
-    gather: float = 2.0
-    """How long, and at most a fortieth of a slot, a small payload waits to be fetched together with others. Longer
-    saves requests in swarms of many."""
     pending: int = 1024
     """Most updates whose payload is still to be fetched."""
     pending_of_one: int = 64

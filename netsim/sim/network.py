@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from learnae.coordinator import events
-from learnae.coordinator.fetcher import HOLD
 from netsim.sim import links
 from netsim.sim.agenda import Agenda
 from netsim.sim.links import Line
@@ -22,8 +21,6 @@ _DIAL = 0.5
 """Seconds from the wish for a connection to dialling."""
 _DEAD = 18.0
 """Seconds after which a peer that is silent counts as gone, as the daemon's `dead_after`."""
-_GLANCE = 0.1
-"""Seconds between two looks for what is to come in a moment; the daemon looks twice as often."""
 _STUCK = 10.0
 """Seconds until an exchange without an answer is given up."""
 
@@ -227,7 +224,6 @@ class Network:
         size: int,
         serve: Callable[[N], tuple[A | None, int]],
         hear: Callable[[A | None], None],
-        waits: Callable[[N], bool] | None = None,
     ) -> None:
         """Send a request of so many bytes.
 
@@ -237,19 +233,15 @@ class Network:
             size: bytes of the request.
             serve: makes the answer there, and says how many bytes it has.
             hear: told the answer; None if there is none.
-            waits: whether there is to be an answer in a moment; asked again until not, for `HOLD` seconds at most.
         """
 
         def told(answer: A | None) -> None:
             if not asker.gone:
                 hear(answer)
 
-        def asked(held: float = 0.0) -> None:
+        def asked() -> None:
             if self.find(asker, peer) is not other:
                 self.agenda.after(_STUCK, told, None)
-                return
-            if waits is not None and held < HOLD and waits(other):  # type: ignore[arg-type]
-                self.agenda.after(_GLANCE, asked, held + _GLANCE)
                 return
             answer, back = serve(other)  # type: ignore[arg-type]
             self._bring(other, asker, back, lambda: told(answer), lambda: told(None))  # type: ignore[arg-type]

@@ -466,22 +466,18 @@ class Node:
         return SyncReply(vector, tuple(envelopes), more=len(envelopes) < len(missing)), size
 
     def _fetch(self, action: actions.Fetch) -> None:
-        lacking = [part.cid for wanted in action.wanted for part in wanted.parts if part.cid not in self.disk.blocks]
+        wanted = [part for part in action.parts if part.cid not in self.disk.blocks]
 
         def serve(peer: Node) -> tuple[dict[bytes, bytes], int]:
-            found = {cid: peer.disk.blocks[cid] for cid in lacking if cid in peer.disk.blocks}
-            return found, sum(map(len, found.values())) + 3 * len(lacking) + _SMALL
+            found = {part.cid: peer.disk.blocks[part.cid] for part in wanted if part.cid in peer.disk.blocks}
+            return found, sum(map(len, found.values())) + _SMALL
 
         def hear(found: dict[bytes, bytes] | None) -> None:
             self.disk.blocks.update(found or {})
-            for wanted in action.wanted:
-                complete = all(part.cid in self.disk.blocks for part in wanted.parts)
-                self.handle(events.BlocksFetched(wanted.digest, action.peer, complete))
+            complete = all(part.cid in self.disk.blocks for part in action.parts)
+            self.handle(events.BlocksFetched(action.digest, action.peer, complete))
 
-        def waits(peer: Node) -> bool:
-            return not any(cid in peer.disk.blocks for cid in lacking) and peer.coordinator.awaits(lacking)
-
-        self.world.network.ask(self, action.peer, _SMALL + 40 * len(lacking), serve, hear, waits)
+        self.world.network.ask(self, action.peer, _SMALL + 40 * len(wanted), serve, hear)
 
     def _ask_genesis(self, action: actions.AskGenesis) -> None:
         def hear(genesis: Genesis | None) -> None:

@@ -310,17 +310,14 @@ class Node:
         envelopes = tuple(peer.disk.updates[entry.digest].envelope for entry in missing[:100])
         return events.SyncReplied(action.peer, SyncReply(ledger.vector.copy(), envelopes, len(missing) > 100))
 
-    def fetch(self, peer: Node | None, action: actions.Fetch) -> list[events.Event]:
-        return [self.fetch_one(peer, action.peer, wanted) for wanted in action.wanted]
-
-    def fetch_one(self, peer: Node | None, key: bytes, wanted: actions.Wanted) -> events.Event:
-        stored = peer.find(wanted.digest) if peer is not None else None
+    def fetch(self, peer: Node | None, action: actions.Fetch) -> events.Event:
+        stored = peer.find(action.digest) if peer is not None else None
         if peer is not None and peer.swarm.random.random() < peer.swarm.lies:
-            return events.BlocksFetched(wanted.digest, key, complete=False, lied=True)
-        found = stored is not None and {raw_cid(b) for b in stored.blocks} >= {part.cid for part in wanted.parts}
+            return events.BlocksFetched(action.digest, action.peer, complete=False, lied=True)
+        found = stored is not None and {raw_cid(b) for b in stored.blocks} >= {part.cid for part in action.parts}
         if stored is not None and found:
             self.blocks.update((raw_cid(block), block) for block in stored.blocks)
-        return events.BlocksFetched(wanted.digest, key, complete=found)
+        return events.BlocksFetched(action.digest, action.peer, complete=found)
 
     def find(self, digest: bytes) -> actions.Store | None:
         return self.disk.updates.get(digest)
@@ -416,15 +413,11 @@ class Swarm:
                 event = kind(envelope, source.author)
                 self.later(self.random.uniform(*self.faults.delay), other, lambda o=other, e=event: o.handle(e))  # type: ignore[misc]
 
-    def exchange(
-        self, source: Node, peer: bytes, answer: Callable[[Node | None], events.Event | list[events.Event]]
-    ) -> None:
+    def exchange(self, source: Node, peer: bytes, answer: Callable[[Node | None], events.Event]) -> None:
         def run() -> None:
             other = self.nodes.get(peer)
             failed = self.random.random() < self.faults.exchange_failure or not self.reachable(source, other)
-            answers = answer(None if failed else other)
-            for event in answers if isinstance(answers, list) else [answers]:
-                source.handle(event)
+            source.handle(answer(None if failed else other))
 
         self.later(self.random.uniform(*self.faults.delay), source, run)
 

@@ -8,7 +8,8 @@ from nacl.signing import SigningKey
 from learnae import cbor, wire
 from learnae.cid import raw_cid
 from learnae.coordinator import Coordinator, Settings, actions, events
-from learnae.ledger import Refusal
+from learnae.coordinator.coordinator import _without_void
+from learnae.ledger import Entry, Refusal
 from learnae.vector import MAX_GAPS, VersionVector
 from learnae.wire import Part, SyncReply, Update, seal
 from tests.core.swarm import RULES, SLOT, START, Faults, Node, Swarm, Trainer, genesis
@@ -456,28 +457,6 @@ def test_who_has_no_room_for_cuts_still_gives_up_what_the_other_left_out() -> No
     assert len(swarm.digests()) == len(swarm.totals()) == 1
 
 
-class TestRiding:
-    """Which payloads ride in their announcements."""
-
-    @pytest.mark.parametrize(("nodes", "rides"), [(4, True), (14, False)])
-    def test_among_many_a_payload_is_fetched(self, nodes: int, rides: bool) -> None:
-        swarm = Swarm()
-        first, *others = [swarm.add(number) for number in range(1, nodes + 1)]
-        swarm.run(6.0)
-        first.rounds += 1
-        first.pending = (bytes(3000),)
-        first.finish_round(first.pending)
-        newest = max(first.disk.seqs)
-        swarm.run(6.0, train=False)
-        for node in others:
-            (stored,) = [
-                s for s in node.disk.updates.values() if (s.entry.author, s.entry.seq) == (first.author, newest)
-            ]
-            update = wire.open_envelope(Update, stored.envelope).message
-            assert (len(update.payload), [part.size for part in update.parts]) == ((3000, []) if rides else (0, [3000]))
-            assert rides or raw_cid(bytes(3000)) in node.blocks
-
-
 class TestStrangers:
     """What comes from outside and must not get in."""
 
@@ -586,3 +565,13 @@ class TestStrangers:
         node.handle(events.PayloadVoid((bytes(32), 3)))
         assert node.coordinator.refused[Refusal.VOID] == 1
         assert any("zeros" in text for text in node.notices)
+
+
+def test_nothing_that_a_cut_makes_void_is_told_the_trainer() -> None:
+    """What is corrected in the moment of going over is pruned in the same step."""
+    entry = Entry(bytes(32), 1, 2, 3, 0.5, 0.5, None, None, bytes(32))
+    load = actions.LoadCut(bytes(36), None, bytes(32), 0)
+    add = actions.Apply(entry, 65536)
+    told: list[actions.Action] = [actions.Unapply(entry), add, actions.Leave(), load, add]
+    assert _without_void(told) == [actions.Leave(), load, add]
+    assert _without_void(told[:3]) == told[:3]

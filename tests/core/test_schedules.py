@@ -155,24 +155,3 @@ Schedule.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestSchedules = Schedule.TestCase
-
-
-def test_ratios_corrected_in_the_moment_of_going_over() -> None:
-    """The log that they belong to is pruned in the same step; found by a run of the machine."""
-    state = Schedule()
-    state.begin(seed=1409766, skews=[-12.315365585766694, 0.002, -5e-112, -5.974214502559574], starts=[1, 1, 0, 0])
-    state.release()
-    state.kill_trainer(number=4)
-    state.wait_long(seconds=42)
-    state.exaggerate()
-    state.part(members={1})
-    state.kill_trainer(number=1)
-    state.exaggerate()
-    state.wait_long(seconds=43)
-    state.replace(times=1)
-    state.lie_about_cuts(back=0)
-    state.weather(delay=0.1, failure=0.0, loss=0.4)
-    state.part(members={2})
-    state.fork(same_number=True)
-    state.wait_long(seconds=44)
-    state.teardown()

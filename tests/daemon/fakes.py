@@ -153,7 +153,6 @@ class FakeCoordinator:
         self.ledger: Ledger | None = Ledger(genesis.swarm_id(self.topic), genesis.rules)
         self.refused: Counter[Refusal] = Counter()
         self.peers: list[FakePeer] = []
-        self.coming: list[bool] = []
         self.heard: list[events.Event] = []
         self.wanted: dict[type, list[actions.Action]] = {}
         self.follow: Callable[[events.Event], list[actions.Action]] = lambda event: self.wanted.get(type(event), [])
@@ -161,9 +160,6 @@ class FakeCoordinator:
     def handle(self, event: events.Event, now: float) -> list[actions.Action]:
         self.heard.append(event)
         return self.follow(event)
-
-    def awaits(self, cids: Iterable[bytes]) -> bool:
-        return self.coming.pop() if self.coming else False
 
     def said(self, kind: type) -> list[events.Event]:
         return [event for event in self.heard if isinstance(event, kind)]

@@ -622,7 +622,7 @@ async def test_updates_come_from_another_node(rigs: tuple[Rig, Rig]) -> None:
     there.coordinator.ledger.add(Entry.of(signed))
     here.coordinator.peers.append(FakePeer(there.key))
     here.on(events.Pause, actions.Sync(there.key, here.coordinator.ledger.request()))
-    here.on(events.Finish, actions.Fetch(there.key, (actions.Wanted(signed.digest, signed.message.parts),)))
+    here.on(events.Finish, actions.Fetch(signed.digest, there.key, signed.message.parts))
     async with here.running():
         here.driver.post(events.Pause())
         here.driver.post(events.Finish())

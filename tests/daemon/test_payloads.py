@@ -6,7 +6,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, SupportsIndex, cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -49,8 +49,7 @@ class Node:
         network = cast(Network, self.network)
         self.snapshots = BlockStore(directory / name)
         library = Library(self.store, Shelf(self.snapshots))
-        self.coordinator = FakeCoordinator(genesis())
-        Service(cast(Coordinator, self.coordinator), self.store, library).register(network)
+        Service(cast(Coordinator, FakeCoordinator(genesis())), self.store, library).register(network)
         patiently = Patience(self._notify)
         self.payloads = Payloads(self.store, patiently, Asker(network, Counter()), lambda: self.peers, self._notify)
 
@@ -90,18 +89,18 @@ async def test_a_block_that_fits_into_no_reply_is_as_if_it_were_not_here(nodes: 
     large, small = (there.snapshots.blocks.put(RAW, bytes(size)) for size in (MAX_BLOCK + 1, MAX_PART))
     asker = Asker(cast(Network, here.network), Counter())
     assert await asker.blocks(there.key, [large]) is None
-    assert await asker.blocks(there.key, [small, large]) == (bytes(MAX_PART), b"")
+    assert await asker.blocks(there.key, [small, large]) == (bytes(MAX_PART),)
 
 
 # --- in
 
 
 def wanted(there: Node, parts: Sequence[Part] = PARTS) -> actions.Fetch:
-    return actions.Fetch(there.key, (actions.Wanted(DIGEST, tuple(parts)),))
+    return actions.Fetch(DIGEST, there.key, tuple(parts))
 
 
-def fetched(there: Node, *, complete: bool = False, lied: bool = False) -> list[events.BlocksFetched]:
-    return [events.BlocksFetched(DIGEST, there.key, complete, lied)]
+def fetched(there: Node, *, complete: bool = False, lied: bool = False) -> events.BlocksFetched:
+    return events.BlocksFetched(DIGEST, there.key, complete, lied)
 
 
 def held(node: Node, blocks: Sequence[bytes] = BLOCKS) -> list[bool]:
@@ -161,53 +160,6 @@ async def test_an_author_who_lies_about_sizes_gets_nobody_else_banned(nodes: tup
     assert requests(here) == before
 
 
-async def test_small_payloads_come_together(nodes: tuple[Node, Node]) -> None:
-    """One that is not there, or is not what its author says, takes nothing from the others."""
-    here, there = nodes
-    blocks = tuple(bytes([number]) * 2000 for number in range(6))
-    there.store.carry_out([store(update(1, blocks[:4]), blocks[:4]), store(update(2, blocks[5:]), blocks[5:])])
-    parts = [Part(raw_cid(block), len(block)) for block in blocks]
-    parts[1] = Part(parts[1].cid, 5)
-    digests = [bytes([number]) * 32 for number in range(6)]
-    each = tuple(actions.Wanted(digest, (part,)) for digest, part in zip(digests, parts, strict=True))
-    came = await here.payloads.fetch(actions.Fetch(there.key, each))
-    assert came == [
-        events.BlocksFetched(digest, there.key, complete=number not in (1, 4)) for number, digest in enumerate(digests)
-    ]
-    assert requests(here) == 1
-    assert held(here, blocks) == [True, False, True, True, False, True]
-
-
-async def test_after_a_lie_nothing_of_the_rest_is_asked_for(nodes: tuple[Node, Node]) -> None:
-    here, there = nodes
-
-    async def lie(body: bytes, peer: str) -> bytes:
-        return pack(BlockReply((BLOCKS[0], BLOCKS[7], BLOCKS[2])))
-
-    there.network.handlers[protocols.BLOCK] = lie
-    each = tuple(actions.Wanted(bytes([number]) * 32, (part,)) for number, part in enumerate(PARTS))
-    came = await here.payloads.fetch(actions.Fetch(there.key, each))
-    assert [fetched.lied for fetched in came] == [number == 1 for number in range(8)]
-    assert not any(fetched.complete for fetched in came) and requests(here) == 1
-
-
-async def test_who_fetches_a_payload_itself_lets_others_wait_for_it(
-    nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("learnaed.service.GLANCE", 0.001)
-    here, there = nodes
-
-    class Coming(list[bool]):
-        def pop(self, index: SupportsIndex = -1) -> bool:
-            if len(self) == 1:
-                there.store.carry_out([store(update(1, BLOCKS[:1]), BLOCKS[:1])])
-            return super().pop(index)
-
-    there.coordinator.coming = Coming([True, True, True])
-    assert await here.payloads.fetch(wanted(there, PARTS[:1])) == fetched(there, complete=True)
-    assert requests(here) == 1 and not there.coordinator.coming
-
-
 async def test_nobody_there(nodes: tuple[Node, Node]) -> None:
     here, there = nodes
     there.network.handlers.clear()
@@ -220,7 +172,7 @@ async def test_blocks_that_went_with_another_update_are_missed_in_time(nodes: tu
     result = await here.payloads.fetch(wanted(there, PARTS[:1]))
     assert result == fetched(there, complete=True)
     here.store.carry_out([prune(0, 1)])
-    assert [await here.payloads.confirmed(result[0])] == fetched(there)
+    assert await here.payloads.confirmed(result) == fetched(there)
 
 
 async def test_a_full_disk_is_waited_for(nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch) -> None:
