@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -39,6 +40,10 @@ class PatientStream:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
+        self.client: tuple[str, int] | None = None
+        """Host and port."""
+        with suppress(OSError):  # it has gone already
+            self.client = stream.socket.getpeername()[:2]
         self.ended = False
         """Whether the client has gone, or wants no more."""
 
@@ -104,7 +109,7 @@ class Connections:
     def __init__(self, config: HypercornConfig) -> None:
         self._config = config
         self._pace = Pace(*pace.CONNECTIONS)
-        self._open: dict[tuple[str, int], PatientStream] = {}
+        self._open: set[PatientStream] = set()
         self.turned_away = 0
         """Connections that came when there were too many."""
 
@@ -113,8 +118,7 @@ class Connections:
 
     def has(self, client: tuple[str, int] | None) -> bool:
         """Whether this client, host and port, is still there to take an answer."""
-        stream = self._open.get((client[0], client[1])) if client else None
-        return stream is not None and not stream.ended
+        return any(stream.client == client and not stream.ended for stream in self._open)
 
     async def serve(self, app: ASGIApp, listener: socket.socket) -> None:
         """Serve `app` on a socket that listens, until cancelled; then every connection is closed at once."""
@@ -128,19 +132,14 @@ class Connections:
                 return
             patient = PatientStream(stream)
             patient.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-            try:
-                client = stream.socket.getpeername()[:2]
-            except OSError:  # it has gone already
-                await stream.aclose()
-                return
-            self._open[client] = patient
+            self._open.add(patient)
             server: Awaitable[None] = _Server(wrapped, self._config, context, ConnectionState({}), patient)  # type: ignore[arg-type]
             try:
                 await server
             except Exception as error:
                 log.debug("a connection to the status endpoint failed", error=logs.explain(error), exc_info=error)
             finally:
-                del self._open[client]
+                self._open.discard(patient)
                 patient.abort()
 
         async with trio.open_nursery() as nursery:
@@ -153,7 +152,7 @@ class Connections:
         try:
             await trio.sleep_forever()
         finally:
-            for patient in list(self._open.values()):
+            for patient in list(self._open):
                 patient.abort()
 
 

@@ -117,10 +117,11 @@ class Guard:
             return
         # What has a body does not wait: that would fill hypercorn's queue, and a client that breaks off then hangs it.
         # It has its connection closed instead, and connections wait for their turn.
-        if _length(scope) or await self._load.pace.turn(lambda: self._present(scope.get("client"))):
-            await self._answer(scope, receive, send)
+        length = _length(scope)
+        if length or await self._load.pace.turn(lambda: self._present(scope.get("client"))):
+            await self._answer(scope, receive, send, length)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, length: float) -> None:
         self._load.requests += 1
         started = False
 
@@ -131,11 +132,11 @@ class Guard:
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                if _length(scope):
+                if length:
                     headers["Connection"] = "close"
             await send(message)
 
-        refusal = self._refusal(scope)
+        refusal = self._refusal(scope, length)
         if refusal is not None:
             self._load.refused += 1
             await refusal(scope, receive, watched)
@@ -150,7 +151,7 @@ class Guard:
         finally:
             self._load.answering -= 1
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _refusal(self, scope: Scope, length: float) -> JSONResponse | None:
         headers = Headers(scope=scope)
         hosts = [value.lower() for value in headers.getlist("host")]
         if len(hosts) != 1 or not self._hosts(hosts[0]):
@@ -158,7 +159,7 @@ class Guard:
             return problem(421, f"this endpoint answers {where}; see `learnae dashboard --print`")
         if _foreign(headers, hosts[0]):
             return problem(403, "this request comes from another site's page, which has no business here")
-        if _length(scope) > MAX_BODY:
+        if length > MAX_BODY:
             return problem(413, _LARGE)
         may_read = not self._closed or self._access.may_read(headers.get("authorization"), _cookie(headers))
         if not may_read and not _redeems(scope):
