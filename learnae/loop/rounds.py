@@ -142,16 +142,7 @@ class Rounds:
             self._weights.drop_round()
             self._warn(str(error))
             return
-        self.books.rounds += 1
-        self.books.outbox = protocol.RoundDone(
-            parts=finished.parts,
-            samples=finished.samples,
-            share=self.share,
-            norm=finished.norm,
-            loss=finished.loss,
-            after=self.books.own_seq,
-            loads=0,
-        )
+        self.books.close(finished, self.share, loads=0)
         self.hand_in()
 
     def hand_in(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from learnae.protocol import RoundDone
+from learnae.weights import Round
 
 UpdateKey = tuple[bytes, int, bytes]
 """Author, number and digest: an author may have signed two updates under one number."""
@@ -34,6 +35,20 @@ class Books:
     outbox: RoundDone | None = None
     """An encoded round that the daemon has not accepted yet. It is handed in again after a restart; the daemon
     recognises it if it had been stored, so that it counts exactly once."""
+
+    def close(self, round_: Round, share: float, loads: int) -> RoundDone:
+        """A round is encoded: put what the daemon is to be told of it into the outbox, and return it."""
+        self.rounds += 1
+        self.outbox = RoundDone(
+            parts=round_.parts,
+            samples=round_.samples,
+            share=share,
+            norm=round_.norm,
+            loss=round_.loss,
+            after=self.own_seq,
+            loads=loads,
+        )
+        return self.outbox
 
     def rows(self) -> list[list[Any]]:
         """The applied updates as `protocol.Hello` carries them."""

@@ -178,17 +178,7 @@ class Worker:
         except LearnerError as error:
             self._warn(str(error))
             return
-        self._books.rounds += 1
-        message = protocol.RoundDone(
-            parts=finished.parts,
-            samples=finished.samples,
-            share=self._share,
-            norm=finished.norm,
-            loss=finished.loss,
-            after=self._books.own_seq,
-            loads=self._updates.loads,
-        )
-        self._books.outbox = message
+        message = self._books.close(finished, self._share, self._updates.loads)
         if self._checkpoints.allows():
             with self._checkpoints:
                 self._save()
